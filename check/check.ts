@@ -1,0 +1,71 @@
+import {
+  compareCreated,
+  FIRST_ISO,
+  HEAD_CREATED,
+  isoCreated,
+  type Timed,
+  timeOf,
+} from "../shared/created.ts";
+import {
+  type Item,
+  newestItems,
+  newestOldStyleItems,
+  openTable,
+  queryItems,
+  type Table,
+  textOf,
+  timed,
+} from "../shared/dynamodb.ts";
+import { type CheckRequest, connectionOf, DEFAULT_HISTORY, type Version } from "../shared/schema.ts";
+import type { Surroundings } from "../shared/step.ts";
+
+type TimedVersion = Timed & Version;
+
+/** The versions that Concourse asks for, oldest first; an item that cannot be one is passed over with a warning. */
+export async function check({ source, version }: CheckRequest, { warn }: Surroundings): Promise<Version[]> {
+  const table = openTable(connectionOf(source));
+  const read = (item: Item) => versionOf(item, warn);
+  const cursor = cursorOf(version?.created);
+  let versions = cursor === undefined ? [] : await versionsFrom(table, cursor, read);
+  if (versions.length === 0) {
+    versions = await newestItems(table, version == null ? (source.history ?? DEFAULT_HISTORY) : 1, read);
+  }
+  if (versions.length === 0 && source.initial_value != null) {
+    return [{ value: source.initial_value, created: HEAD_CREATED }];
+  }
+  return versions.map(({ value, created }) => ({ value, created }));
+}
+
+function cursorOf(created: string | undefined): Timed | undefined {
+  const time = created === undefined ? undefined : timeOf(created);
+  return created === undefined || time === undefined ? undefined : { created, time };
+}
+
+async function versionsFrom(
+  table: Table,
+  cursor: Timed,
+  read: (item: Item) => TimedVersion | undefined,
+): Promise<TimedVersion[]> {
+  const fromCursor = isoCreated(cursor.time);
+  const [iso, oldStyle] = await Promise.all([
+    Array.fromAsync(queryItems(table, { from: fromCursor > FIRST_ISO ? fromCursor : FIRST_ISO })),
+    newestOldStyleItems(table, { count: Infinity, since: cursor.time }, read),
+  ]);
+  return [...iso.flat().map(read), ...oldStyle]
+    .filter((found) => found !== undefined)
+    .filter((found) => compareCreated(found, cursor) >= 0)
+    .toSorted(compareCreated);
+}
+
+function versionOf(item: Item, warn: Surroundings["warn"]): TimedVersion | undefined {
+  const created = textOf(item.created) ?? "";
+  const time = timed(item)?.time;
+  const value = textOf(item.value);
+  if (time !== undefined && value !== undefined && !value.includes("\0")) return { created, time, value };
+  let reason = "its value has a NUL character in it, which Concourse cannot store";
+  if (value === undefined)
+    reason = item.value ? "its value is neither a string nor a number" : "it has no value";
+  if (time === undefined) reason = "its created is no time in a spelling that is known here";
+  warn(`the item with created ${JSON.stringify(created)} is passed over: ${reason}`);
+  return undefined;
+}

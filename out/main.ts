@@ -1,0 +1,11 @@
+import { OutRequest } from "../shared/schema.ts";
+import { runStep } from "../shared/step.ts";
+import { put } from "./put.ts";
+
+await runStep({
+  name: "out",
+  summary: "puts a value as the newest version of a key",
+  folder: "SOURCES",
+  request: OutRequest,
+  run: put,
+});

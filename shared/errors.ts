@@ -1,0 +1,105 @@
+import type { Table } from "./dynamodb.ts";
+
+/** What of a table the user is told when a request about it fails. */
+type Told = Pick<Table, "tableName" | "partitionKey" | "key" | "region" | "endpoint" | "accessKey">;
+
+const THROTTLED = /^(ProvisionedThroughputExceededException|ThrottlingException|RequestLimitExceeded)$/;
+
+/** Codes of fetch for a request that did not leave this machine. */
+const NEVER_SENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$|CERT|UNABLE_TO_/;
+const UNTRUSTED = /CERT|UNABLE_TO_|HOSTNAME_MISMATCH/;
+
+/** What the SDK adds to an error; an error of fetch has a `code` and no status. */
+interface AwsError extends Error {
+  code?: string;
+  $fault?: "client" | "server";
+  $metadata?: { httpStatusCode?: number; attempts?: number };
+}
+
+/** The name that DynamoDB, the SDK or fetch gave to what a `failure` is about. */
+export function nameOf(error: unknown): string | undefined {
+  return error instanceof Error && error.cause instanceof Error ? error.cause.name : undefined;
+}
+
+/** The code that the system or fetch gave to an error, such as ENOENT; undefined for any other. */
+export function codeOf(error: unknown): string | undefined {
+  const { code } = Object(error);
+  return typeof code === "string" ? code : undefined;
+}
+
+/** Whether the request that failed with an error of fetch certainly never reached the other side. */
+export function neverSent(error: unknown): boolean {
+  return NEVER_SENT.test(codeOf(error) ?? "");
+}
+
+/** A failed request in the user's words and with what to do about it, in one line; `action` is the IAM action that it needs. */
+export function failure(cause: unknown, action: string, table: Told): Error {
+  return new Error(explain(cause as AwsError, action, table), { cause });
+}
+
+function explain(error: AwsError, action: string, table: Told): string {
+  const { name, $metadata = {} } = error;
+  const message = error.message.replace(/\s+/g, " ");
+  const where = `table ${table.tableName} in ${table.region}`;
+  const host = table.endpoint ? new URL(table.endpoint).host : `dynamodb.${table.region}.amazonaws.com`;
+  if (name === "ResourceNotFoundException") {
+    return `${where} does not exist, for these credentials at least; create it: ${createTable(table)}`;
+  }
+  if (name === "ValidationException") {
+    return /schema|not supported|Missing the key|Type mismatch for key|number of conditions/i.test(message)
+      ? `${where} has other keys than partition key ${table.partitionKey} (S) and sort key created (S); check source.partition_key, or create a table: ${createTable(table)}`
+      : `${where}: DynamoDB refuses ${action}: ${message}`;
+  }
+  if (name === "AccessDeniedException") {
+    return `${where}: these credentials may not do ${action}; allow it in their IAM policy (DynamoDB says: ${message})`;
+  }
+  if (
+    /^(UnrecognizedClientException|InvalidClientTokenId|MissingAuthenticationToken(Exception)?)$/.test(name)
+  ) {
+    return `DynamoDB does not know ${given(table, "access_key")}; is it deleted or mistyped, or is a session_token missing?`;
+  }
+  if (/^(InvalidSignatureException|IncompleteSignatureException|SignatureDoesNotMatch)$/.test(name)) {
+    return `DynamoDB refuses the signature of ${given(table, "secret_key")}; is it mistyped, or is this worker's clock wrong?`;
+  }
+  if (name.startsWith("Expired"))
+    return `${given(table, "session_token")} has expired; DynamoDB needs a new one`;
+  if (name === "CredentialsProviderError") {
+    return "no AWS credentials are found; give source.access_key and source.secret_key, or the worker a role";
+  }
+  if (THROTTLED.test(name)) {
+    return `${where}: DynamoDB throttles ${action}, after ${$metadata.attempts ?? 1} attempts; raise the table's capacity or use on-demand billing`;
+  }
+  if (name === "TimeoutError") return `${host} gave no answer to ${action} in time; ${unreachable(table)}`;
+  if (UNTRUSTED.test(String(error.code))) {
+    return `the certificate of ${host} is not trusted (${error.code}); give its CA in source.ca_certs or among the worker's certificates`;
+  }
+  if (error.code) return `${host} cannot be reached (${error.code}); ${unreachable(table)}`;
+  if ($metadata.httpStatusCode === undefined) return `${action} failed: ${message}`;
+  if (error.$fault === undefined || name === "Unknown") {
+    return `${host} gave an answer that is not DynamoDB's (HTTP ${$metadata.httpStatusCode}); ${unreachable(table)}`;
+  }
+  return `${where}: DynamoDB answers ${action} with ${name} (HTTP ${$metadata.httpStatusCode}): ${message}`;
+}
+
+function given(table: Told, field: string): string {
+  return table.accessKey ? `source.${field}` : "the credentials of AWS's default chain";
+}
+
+function unreachable(table: Told): string {
+  return `check ${table.endpoint ? "source.endpoint" : "source.region"}, the worker's network and its proxy settings`;
+}
+
+function createTable({ tableName, partitionKey, region, endpoint }: Told): string {
+  const key = shellWord(partitionKey);
+  return [
+    `aws dynamodb create-table --region ${region}`,
+    ...(endpoint ? [`--endpoint-url ${shellWord(endpoint)}`] : []),
+    `--table-name ${shellWord(tableName)} --billing-mode PAY_PER_REQUEST`,
+    `--attribute-definitions AttributeName=${key},AttributeType=S AttributeName=created,AttributeType=S`,
+    `--key-schema AttributeName=${key},KeyType=HASH AttributeName=created,KeyType=RANGE`,
+  ].join(" ");
+}
+
+function shellWord(word: string): string {
+  return /^[\w./:-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}

@@ -1,0 +1,342 @@
+import * as v from "valibot";
+import type { Connection } from "./dynamodb.ts";
+
+/** How many versions a check without a version gives back, unless `source.history` says otherwise. */
+export const DEFAULT_HISTORY = 1000;
+
+const DEFAULT_REGION = "us-east-1";
+const SHOWN_BYTES = 1024;
+
+/** The attributes that mean something here, so that none of them can be the partition key. */
+const OWN_ATTRIBUTES = ["created", "value", "put_id", "put_next", "put_build"];
+
+const text = v.string(needs("a text in quotes is needed"));
+const filled = v.pipe(text, v.minLength(1, "is empty"));
+const storable = v.pipe(
+  text,
+  v.check((given) => given.isWellFormed(), "has half of a surrogate pair in it, which UTF-8 cannot hold"),
+  v.check((given) => !given.includes("\0"), "has a NUL character in it, which Concourse cannot store"),
+);
+const secret = v.pipe(
+  text,
+  v.regex(/^[!-~]+$/, "is empty, or has white space or a non-ASCII character in it"),
+);
+
+const QUOTED = "a text in quotes is needed, since YAML reads 1.10 as 1.1 and yes as true";
+const value = v.union(
+  [storable, v.pipe(v.number(), v.safeInteger(needs(QUOTED)), v.transform(String))],
+  needs(QUOTED),
+);
+
+const AT_LEAST_ONE = "a whole number of at least 1 is needed";
+const count = v.union(
+  [
+    v.pipe(v.number(), v.safeInteger(AT_LEAST_ONE), v.minValue(1, AT_LEAST_ONE)),
+    v.pipe(v.string(), v.regex(/^[1-9]\d{0,14}$/, AT_LEAST_ONE), v.transform(Number)),
+  ],
+  needs(AT_LEAST_ONE),
+);
+
+const flag = v.union(
+  [
+    v.boolean(),
+    v.pipe(
+      v.picklist(["true", "false"]),
+      v.transform((given) => given === "true"),
+    ),
+  ],
+  needs("true or false is needed"),
+);
+
+const sourceFields = {
+  table_name: required(
+    v.pipe(
+      text,
+      v.regex(
+        /^([\w.-]{3,255}|arn:[!-~]+)$/,
+        "is no name of a DynamoDB table (3 to 255 letters, digits, dots, dashes, underscores) and no ARN",
+      ),
+    ),
+    "the table's name or ARN",
+  ),
+  partition_key: required(
+    v.pipe(
+      filled,
+      v.maxBytes(255, "is longer than the 255 bytes that an attribute's name may have"),
+      v.check(
+        (name) => !OWN_ATTRIBUTES.includes(name),
+        `is an attribute of the resource's own (${OWN_ATTRIBUTES.join(", ")})`,
+      ),
+    ),
+    "the name of the table's partition-key attribute",
+  ),
+  key: required(
+    v.pipe(
+      storable,
+      v.minLength(1, "is empty"),
+      v.maxBytes(2048, "is longer than the 2048 bytes that a partition key may have"),
+    ),
+    "the value of the partition key",
+  ),
+  region: optional(
+    v.pipe(text, v.regex(/^[a-z\d]([a-z\d-]{0,61}[a-z\d])?$/i, "is no AWS region, such as eu-west-1")),
+    "the table's region; else AWS_REGION, AWS_DEFAULT_REGION, us-east-1",
+  ),
+  access_key: optional(secret, "an access key id; without it, AWS's default credential chain"),
+  secret_key: optional(secret, "the access key's secret"),
+  session_token: optional(secret, "the session token of temporary keys"),
+  endpoint: optional(
+    v.pipe(text, v.check(isEndpoint, "is no http or https URL, or has a user, query or fragment in it")),
+    "the URL of a VPC endpoint, DynamoDB Local or any compatible engine",
+  ),
+  initial_value: optional(value, "what check offers while the key has no item"),
+  history: optional(count, `how many versions a check without a version gives back; else ${DEFAULT_HISTORY}`),
+  ca_certs: optional(
+    v.array(
+      v.pipe(text, v.includes("-----BEGIN CERTIFICATE-----", "is no PEM certificate")),
+      needs("a list of PEM texts is needed"),
+    ),
+    "a list of certificates (PEM) to trust besides the system's",
+  ),
+  keep: optional(
+    count,
+    "how many of the newest items a put leaves; older ones go when they are over an hour old",
+  ),
+};
+
+/** `source` of a resource: where its key is kept, how to get there, and what to offer from it. */
+export const Source = v.pipe(
+  v.object(sourceFields, needs("an object is needed")),
+  v.forward(
+    v.partialCheck(
+      [["access_key"], ["secret_key"]],
+      (source) => source.access_key == null || source.secret_key != null,
+      "is missing; access_key is of no use without it",
+    ),
+    ["secret_key"],
+  ),
+  v.forward(
+    v.partialCheck(
+      [["access_key"], ["secret_key"]],
+      (source) => source.secret_key == null || source.access_key != null,
+      "is missing; secret_key is of no use without it",
+    ),
+    ["access_key"],
+  ),
+  v.forward(
+    v.partialCheck(
+      [["access_key"], ["secret_key"], ["session_token"]],
+      (source) => source.session_token == null || source.access_key != null || source.secret_key != null,
+      "is of no use without access_key and secret_key",
+    ),
+    ["session_token"],
+  ),
+);
+export type Source = v.InferOutput<typeof Source>;
+
+/** A version as Concourse keeps it: the same bytes each time for the same item. */
+export const Version = v.object({ value: storable, created: storable }, needs("an object is needed"));
+export type Version = v.InferOutput<typeof Version>;
+
+const InParams = v.object(
+  {
+    file: optional(
+      v.pipe(
+        filled,
+        v.regex(
+          /^(?!\.{1,2}$)[^/\0]*$/,
+          "is a path or a folder; a plain name is needed, such as version.txt",
+        ),
+        v.notValue(
+          "version.json",
+          "is the name of the file that holds the whole version; another name is needed",
+        ),
+      ),
+      "the name of the file for the value; else version.txt",
+    ),
+  },
+  needs("an object is needed"),
+);
+
+const OutParams = v.pipe(
+  v.object(
+    {
+      file: optional(filled, "the file under the sources directory whose text is the value"),
+      value: v.pipe(v.optional(value), v.description("the value itself, in quotes")),
+      skip_unchanged: optional(flag, "put nothing when the newest value is already this one"),
+    },
+    needs("an object is needed"),
+  ),
+  v.forward(
+    v.partialCheck(
+      [["file"], ["value"]],
+      (params) => params.file == null || params.value === undefined,
+      "is given beside params.value; only one of them can be what to put",
+    ),
+    ["file"],
+  ),
+);
+
+/** What `check` reads. Its version may be a part of one, or another resource type's: only a text in `created` counts. */
+export const CheckRequest = v.object(
+  {
+    source: Source,
+    version: v.nullish(
+      v.object({ created: v.fallback(v.optional(v.string()), undefined) }, needs("an object is needed")),
+    ),
+  },
+  needs("a JSON object is needed"),
+);
+export type CheckRequest = v.InferOutput<typeof CheckRequest>;
+
+/** What `in` reads. */
+export const InRequest = v.object(
+  { source: Source, version: Version, params: v.nullish(InParams, {}) },
+  needs("a JSON object is needed"),
+);
+export type InRequest = v.InferOutput<typeof InRequest>;
+
+/** What `out` reads. */
+export const OutRequest = v.object(
+  { source: Source, params: v.nullish(OutParams, {}) },
+  needs("a JSON object is needed"),
+);
+export type OutRequest = v.InferOutput<typeof OutRequest>;
+
+/** The schema of one of the three requests. */
+export type RequestSchema = typeof CheckRequest | typeof InRequest | typeof OutRequest;
+
+/** A name (one word) and a value that Concourse shows beside a version. */
+export interface Metadata {
+  name: string;
+  value: string;
+}
+
+/** How to reach the table that a source names; the region's defaults are in the environment. */
+export function connectionOf(source: Source): Connection {
+  return {
+    tableName: source.table_name,
+    partitionKey: source.partition_key,
+    key: source.key,
+    region: source.region ?? (process.env.AWS_REGION || process.env.AWS_DEFAULT_REGION || DEFAULT_REGION),
+    endpoint: source.endpoint ?? undefined,
+    accessKey: source.access_key ?? undefined,
+    secretKey: source.secret_key ?? undefined,
+    sessionToken: source.session_token ?? undefined,
+    caCerts: source.ca_certs ?? undefined,
+  };
+}
+
+/** What Concourse shows beside a version: of the value the first KB, its whole size in bytes, and where it is kept. */
+export function metadataOf(
+  { table_name, key }: Source,
+  version: Version,
+  region?: string | null,
+): Metadata[] {
+  const bytes = new TextEncoder().encode(version.value);
+  // As a stream, the decoder keeps to itself a character that the cut has halved.
+  const start = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, SHOWN_BYTES), {
+    stream: true,
+  });
+  return [
+    { name: "key", value: key },
+    { name: "value", value: start },
+    { name: "created", value: version.created },
+    { name: "size", value: String(bytes.length) },
+    { name: "table", value: table_name },
+    ...(region ? [{ name: "region", value: region }] : []),
+  ];
+}
+
+/** The fields of `source` and, where a request has them, of `params`, by name. */
+export function fieldsOf(schema: RequestSchema): Record<string, v.ObjectEntries> {
+  const { entries } = schema;
+  return {
+    source: entries.source.entries,
+    ...("params" in entries && { params: entries.params.wrapped.entries }),
+  };
+}
+
+/** The request in a parsed JSON document; throws an Error with every mistake in it, one a line, and none of its values. */
+export function parseRequest<Schema extends RequestSchema>(
+  schema: Schema,
+  document: unknown,
+): v.InferOutput<Schema> {
+  const parsed = v.safeParse(schema, document);
+  const mistakes = (parsed.issues ?? []).map(
+    (issue) => `${v.getDotPath(issue) ?? "request"}: ${issue.message}`,
+  );
+  for (const [part, fields] of Object.entries(fieldsOf(schema))) {
+    mistakes.push(...unknownFields(part, Object(document)[part], Object.keys(fields)));
+  }
+  if (!parsed.success || mistakes.length > 0) throw new Error(mistakes.join("\n"));
+  return parsed.output;
+}
+
+/** valibot takes a list for an object, and stops at the first unknown field or does not see it. */
+function unknownFields(part: string, given: unknown, known: string[]): string[] {
+  if (typeof given !== "object" || given === null) return [];
+  if (Array.isArray(given)) return [`${part}: is a list; an object is needed`];
+  return Object.keys(given)
+    .filter((name) => !known.includes(name))
+    .map(
+      (name) => `${part}.${oneWord(name)}: is unknown; the nearest known field is ${nearest(name, known)}`,
+    );
+}
+
+function required<Schema extends v.GenericSchema>(schema: Schema, description: string) {
+  return v.pipe(schema, v.description(description));
+}
+
+function optional<Schema extends v.GenericSchema>(schema: Schema, description: string) {
+  return v.pipe(v.nullish(schema), v.description(description));
+}
+
+function needs(sentence: string) {
+  return ({ input }: { input: unknown }): string =>
+    input === undefined ? "is missing" : `${kindOf(input)}; ${sentence}`;
+}
+
+function kindOf(given: unknown): string {
+  if (given === null) return "is null";
+  if (Array.isArray(given)) return "is a list";
+  return typeof given === "string"
+    ? "is a text"
+    : `is ${typeof given === "object" ? "an" : "a"} ${typeof given}`;
+}
+
+function isEndpoint(given: string): boolean {
+  const url = URL.parse(given);
+  return (
+    url !== null &&
+    /^https?:$/.test(url.protocol) &&
+    !url.username &&
+    !url.password &&
+    !url.search &&
+    !url.hash
+  );
+}
+
+function oneWord(name: string): string {
+  return /^[\w-]{1,100}$/.test(name) ? name : JSON.stringify(name.slice(0, 100));
+}
+
+function nearest(name: string, known: string[]): string {
+  const given = name.slice(0, 100).toLowerCase();
+  const distanceTo = (field: string) => editDistance(given, field) / Math.max(given.length, field.length);
+  return known.reduce((best, field) => (distanceTo(field) < distanceTo(best) ? field : best));
+}
+
+/** How many characters to insert, delete or replace to make one word of the other (Levenshtein). */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  for (let index = 0; index < from.length; index++) {
+    const next = [index + 1];
+    for (let column = 1; column <= to.length; column++) {
+      const replaced = row[column - 1]! + Number(to[column - 1] !== from[index]);
+      next.push(Math.min(replaced, row[column]! + 1, next[column - 1]! + 1));
+    }
+    row = next;
+  }
+  return row.at(-1)!;
+}
