@@ -1,0 +1,198 @@
+import { describe, expect, test } from "bun:test";
+import { oldStyleCreated } from "../shared/created.ts";
+import { engines } from "./support/engine.ts";
+import { startProxy } from "./support/proxy.ts";
+import { answerOf, BINARIES, run, type Version } from "./support/step.ts";
+import { createTable } from "./support/table.ts";
+
+const INITIAL = "1970-01-01T00:00:00.000Z";
+
+/** Items whose value is their `created`, so that an answer shows at once which ones it has. */
+const named = (...created: string[]) => created.map((one) => ({ created: one, value: one }));
+
+describe.each(engines)("check on $name", (engine) => {
+  const old = ["12/30/2023 10:00:00", "12/31/2023 23:59:59", "01/01/2024 00:00:00", "03/05/2025 06:07:08"];
+  const iso = ["2023-12-31T23:59:59.500Z", "2024-01-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z"];
+  // By time; at the first moment of 2024 there are both spellings.
+  const history = [old[0], old[1], iso[0], old[2], iso[1], old[3], iso[2]] as string[];
+  const newest = history.slice(-1);
+
+  test.each<[string, unknown, string[]]>([
+    ["no version", undefined, history],
+    ["null", null, history],
+    ["the oldest", { created: old[0] }, history],
+    ["an old-style one before a year's end", { created: old[1] }, history.slice(1)],
+    ["an old-style one at the time of an ISO one", { created: old[2] }, history.slice(3)],
+    ["an ISO one at the time of an old-style one", { created: iso[1] }, history.slice(4)],
+    ["an ISO one with a newer old-style one", { created: iso[0] }, history.slice(2)],
+    ["the newest", { created: iso[2] }, newest],
+    ["a whole version", { created: iso[2], value: "another value" }, newest],
+    ["a lost one with newer ones", { created: "2024-06-01T00:00:00.000Z" }, history.slice(5)],
+    ["a lost old-style one with newer ones", { created: "06/01/2024 00:00:00" }, history.slice(5)],
+    ["a lost one with none newer", { created: "2026-11-02T00:00:00.000Z" }, newest],
+    ["the initial one", { created: INITIAL }, history],
+    ["one without created", { ref: "61cbef" }, newest],
+    ["one whose created is no time", { created: "yesterday" }, newest],
+    ["one whose created is no text", { created: 5 }, newest],
+    ["an empty one", {}, newest],
+    ["one of long ago", { created: "0001-01-01T00:00:00.000Z" }, history],
+    ["one at the end of time", { created: "9999-12-31T23:59:59.999Z" }, newest],
+  ])("both spellings, from %s", async (_, version, expected) => {
+    await using table = await createTable(engine);
+    await table.add(...named(...history));
+    const answer = await answerOf<Version[]>("check", { source: table.source, version });
+    expect(answer).toEqual(named(...expected));
+  });
+
+  test("across the year's end, old-style items are newer than a cursor of today's spelling", async () => {
+    await using table = await createTable(engine);
+    const year = new Date().getUTCFullYear() + 1;
+    const cursor = `${year}-12-31T12:00:00.000Z`;
+    const items = [cursor, `12/31/${year} 13:00:00`, `01/01/${year + 1} 06:00:00`];
+    const older = [`12/31/${year - 1} 13:00:00`, `01/01/${year} 06:00:00`, `11/11/${year} 11:11:11`];
+    await table.add(...named(...items, ...older));
+    const answer = await answerOf<Version[]>("check", { source: table.source, version: { created: cursor } });
+    expect(answer).toEqual(named(...items));
+  });
+
+  test.each<[string, number | string | undefined, number]>([
+    ["1000 by default", undefined, 1000],
+    ["as many as history says", 3, 3],
+    ["a number as text", "7", 7],
+    ["more than there are", 5000, 1030],
+  ])("no version: %s, in both spellings", async (_, limit, count) => {
+    await using table = await createTable(engine);
+    const start = Date.UTC(2026, 0);
+    // One in ten is old-style, so that every answer has both.
+    const created = Array.from({ length: 1030 }, (__, index) => {
+      const time = start + index * 60_000;
+      return index % 10 === 5 ? oldStyleCreated(time) : new Date(time).toISOString();
+    });
+    await table.add(...named(...created));
+    const source = { ...table.source, ...(limit !== undefined && { history: limit }) };
+    expect(await answerOf<Version[]>("check", { source })).toEqual(named(...created.slice(-count)));
+  });
+
+  test("more than 1 MB of items, all of them through a slow pipe", async () => {
+    await using table = await createTable(engine);
+    const items = Array.from({ length: 40 }, (_, index) => {
+      const time = Date.UTC(2026, 0) + index * 1000;
+      const created = index % 2 === 0 ? oldStyleCreated(time) : new Date(time).toISOString();
+      return { created, value: `${index}`.padEnd(100_000, "é") };
+    });
+    for (const item of items) await table.add(item);
+    for (const version of [undefined, { created: items[0]?.created }]) {
+      const process = Bun.spawn(["sh", "-c", `"$0" | (sleep 0.3; cat)`, `${BINARIES}/check`], {
+        stdin: Buffer.from(JSON.stringify({ source: table.source, version })),
+        env: { PATH: "/usr/bin:/bin" },
+      });
+      expect(JSON.parse(await process.stdout.text())).toEqual(items);
+    }
+  });
+
+  test("items that cannot be versions are passed over, each with a warning", async () => {
+    await using table = await createTable(engine);
+    const bad = {
+      "2026-01-02T00:00:00.000Z": { note: { S: "no value" } },
+      "2026-01-03T00:00:00.000Z": { value: { B: Buffer.from("binary") } },
+      "2026-01-04T00:00:00.000Z": { value: { S: "N\0L" } },
+      "2026-01-05T00:00:00.000Z": { value: { M: {} } },
+      "2026-01-06T00:00:00.000Z": { value: { BOOL: true } },
+      "2026-01-07T00:00:00.000Z": { value: { NULL: true } },
+      "2026-01-08T00:00:00.000Z": { value: { SS: ["a"] } },
+      "2026-02-31T00:00:00.000Z": { value: { S: "no day" } },
+      "2026-1-9": { value: { S: "no time" } },
+      yesterday: { value: { S: "no time" } },
+      "01/10/2026 1:00:00": { value: { S: "no time" } },
+    };
+    await table.add(
+      ...Object.entries(bad).map(([created, value]) => ({ created, value })),
+      { created: "2026-01-01T00:00:00.000Z", value: "first" },
+      { created: "01/01/2026 01:00:00", value: { value: { N: "42" } } },
+      { created: "2026-01-09T00:00:00.000Z", value: "last" },
+    );
+    const good = [
+      { value: "first", created: "2026-01-01T00:00:00.000Z" },
+      { value: "42", created: "01/01/2026 01:00:00" },
+      { value: "last", created: "2026-01-09T00:00:00.000Z" },
+    ];
+    for (const version of [undefined, good[0]]) {
+      const { status, stdout, stderr } = await run("check", { source: table.source, version });
+      expect({ status, answer: JSON.parse(stdout) }).toEqual({ status: 0, answer: good });
+      expect(stderr.length).toBe(Object.keys(bad).length);
+      for (const created of Object.keys(bad)) {
+        expect(
+          stderr.filter((line) => line.startsWith("warning: ") && line.includes(`"${created}"`)),
+        ).toHaveLength(1);
+      }
+    }
+    const lastTwo = await answerOf<Version[]>("check", { source: { ...table.source, history: 2 } });
+    expect(lastTwo).toEqual(good.slice(1));
+  });
+
+  test.each<[string, unknown, unknown]>([
+    ["no version", undefined, "0.0.0"],
+    ["itself", { value: "0.0.0", created: INITIAL }, "0.0.0"],
+    ["a lost version", { created: "2026-01-01T00:00:00.000Z" }, "0.0.0"],
+    ["a whole number", undefined, 7],
+    ["nothing", undefined, ""],
+  ])("without items, initial_value is the one version: %s", async (_, version, initial) => {
+    await using table = await createTable(engine);
+    const source = { ...table.source, initial_value: initial };
+    const expected = [{ value: String(initial), created: INITIAL }];
+    expect(await answerOf<unknown>("check", { source, version })).toEqual(expected);
+    await table.add({ created: "2026-01-01T00:00:00.000Z", value: "1" });
+    expect(await answerOf<unknown>("check", { source, version: expected[0] })).toEqual([
+      { value: "1", created: "2026-01-01T00:00:00.000Z" },
+    ]);
+  });
+
+  test.each([undefined, null, { created: "2026-01-01T00:00:00.000Z" }, { ref: "x" }])(
+    "without items and initial_value, an empty list: %j",
+    async (version) => {
+      await using table = await createTable(engine);
+      await table.claim("2026-01-01T00:00:00.000Z");
+      const outcome = await run("check", { source: table.source, version });
+      expect(outcome).toEqual({ status: 0, stdout: "[]\n", stderr: [] });
+    },
+  );
+
+  test.each(["bucket", "data", "my-key", "a.b", "#key", ":key", "key", "с пробелами", "🔑", "size"])(
+    "an odd or reserved attribute name, and key: %s",
+    async (name) => {
+      await using table = await createTable(engine, { partitionKey: name });
+      const source = { ...table.source, key: `${name} = :from OR "x"` };
+      const words = ["/tmp"];
+      const { version } = await answerOf<{ version: Version }>(
+        "out",
+        { source, params: { value: "1" } },
+        { words },
+      );
+      expect(await answerOf<unknown>("check", { source })).toEqual([version]);
+      expect(await answerOf<unknown>("check", { source, version })).toEqual([version]);
+      expect(await table.items()).toMatchObject([{ [name]: source.key, value: "1" }]);
+    },
+  );
+
+  test("another key's items are none of this one's", async () => {
+    await using table = await createTable(engine);
+    await table.add({ created: "2026-01-01T00:00:00.000Z", value: "1" });
+    expect(await answerOf<unknown>("check", { source: { ...table.source, key: "my-ap" } })).toEqual([]);
+  });
+
+  test("a check with a cursor asks two strongly consistent queries, neither of the whole partition", async () => {
+    await using table = await createTable(engine);
+    const created = `${new Date().getUTCFullYear()}-01-01T00:00:00.000Z`;
+    await table.add({ created, value: "1" });
+    await using proxy = startProxy(engine, () => undefined);
+    await answerOf("check", { source: { ...table.source, endpoint: proxy.endpoint }, version: { created } });
+    expect(proxy.asked).toHaveLength(2);
+    for (const { operation, body } of proxy.asked) {
+      expect({ operation, consistent: body.ConsistentRead }).toEqual({
+        operation: "Query",
+        consistent: true,
+      });
+      expect(String(body.KeyConditionExpression)).toMatch(/#created (>=|BETWEEN)/);
+    }
+  });
+});

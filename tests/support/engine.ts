@@ -1,0 +1,19 @@
+import type { AddressInfo } from "node:net";
+import dynalite from "dynalite";
+
+/** A DynamoDB to test against, by its name and where it listens. */
+export interface Engine {
+  name: string;
+  endpoint: string;
+}
+
+/** Starts the embedded engine, in memory, on a free port of the loopback interface; it ends with the process. */
+export async function startDynalite(): Promise<Engine> {
+  const server = dynalite({ createTableMs: 0, updateTableMs: 0, deleteTableMs: 0 });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  server.unref();
+  return { name: "dynalite", endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+}
+
+/** The engines that every test runs against. */
+export const engines = [await startDynalite()];
