@@ -31,6 +31,10 @@ export interface Step<Schema extends RequestSchema> extends CommandLine {
  * each trouble in one line on stderr and makes the exit status 1.
  */
 export async function runStep<Schema extends RequestSchema>(step: Step<Schema>): Promise<void> {
+  // The first process of a container ignores the signals that it does not handle.
+  for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15 })) {
+    process.on(signal, () => process.exit(128 + number));
+  }
   let secrets: string[] = [];
   const told = new Set<string>();
   const tell = (message: string) => {

@@ -1,60 +1,59 @@
-import { afterAll, describe, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { afterAll, expect, test } from "bun:test";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { createCA, createCert } from "mkcert";
-import { engines } from "./support/engine.ts";
+import { startDynalite } from "./support/engine.ts";
 import { startProxy } from "./support/proxy.ts";
-import { type Answer, answerOf, BINARIES, run } from "./support/step.ts";
-import { createTable } from "./support/table.ts";
+import { type Answer, dist, type StepName } from "./support/step.ts";
+import { describeSubjects } from "./support/subjects.ts";
+import { createTable as createTestTable } from "./support/table.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/binaries-`);
 afterAll(() => rm(folder, { recursive: true }));
 
-const [engine] = engines;
-
-const ca = await createCA({
-  organization: "Tests",
-  countryCode: "DE",
-  state: "-",
-  locality: "-",
-  validity: 2,
-});
-const { cert, key } = await createCert({ ca, domains: ["127.0.0.1", "localhost"], validity: 2 });
-const other = await createCA({
-  organization: "Others",
-  countryCode: "DE",
-  state: "-",
-  locality: "-",
-  validity: 2,
-});
-
-const checkThere = async (fields: Record<string, unknown>, env = {}) => {
-  await using table = await createTable(engine!);
-  await using proxy = startProxy(engine!, () => undefined, { cert, key });
-  const { status, stdout, stderr } = await run(
-    "check",
-    { source: { ...table.source, endpoint: proxy.endpoint, ...fields } },
-    { env },
+test("the binaries are three files", async () => {
+  const contents = await Promise.all(
+    (["check", "in", "out"] as const).map(async (step) => {
+      const { cmd } = await dist.command(step);
+      return Bun.file(cmd[0]!).bytes();
+    }),
   );
-  return { status, answer: stdout.trim(), stderr };
-};
+  expect(new Set(contents.map((bytes) => Bun.hash(bytes))).size).toBe(3);
+});
 
-describe("the binaries", () => {
-  test("are three files, none a link to another", async () => {
-    const contents = await Promise.all(
-      ["check", "in", "out"].map((step) => Bun.file(`${BINARIES}/${step}`).bytes()),
-    );
-    const hashes = contents.map((bytes) => Bun.hash(bytes));
-    expect(new Set(hashes).size).toBe(3);
-    for (const bytes of contents)
-      expect(bytes.subarray(0, 4)).toEqual(new Uint8Array([0x7f, 0x45, 0x4c, 0x46]));
+test.each<StepName>(["check", "out", "in"])(
+  "%s in a terminal shows its usage and does not wait",
+  async (step) => {
+    let screen = "";
+    const { promise: closed, resolve: close } = Promise.withResolvers<void>();
+    const { cmd, ...options } = await dist.command(step, { words: step === "check" ? [] : ["/tmp"] });
+    const child = Bun.spawn(cmd, {
+      ...options,
+      terminal: { data: (_, bytes) => (screen += Buffer.from(bytes).toString()), exit: () => close() },
+    });
+    await closed;
+    expect(await child.exited).toBe(1);
+    expect(screen).toContain(`usage: ${step}`);
+  },
+);
+
+test("a check ends when nobody reads its answer", async () => {
+  await using table = await createTestTable(await startDynalite());
+  await table.add({ created: "2026-01-01T00:00:00.000Z", value: "x".repeat(300_000) });
+  const { cmd, ...options } = await dist.command("check");
+  const child = Bun.spawn(["sh", "-c", `{ "$0" "$@"; echo "status $?" >&2; } | true`, ...cmd], {
+    ...options,
+    stdin: Buffer.from(JSON.stringify({ source: table.source })),
+    stderr: "pipe",
   });
+  const lines = (await child.stderr.text()).trimEnd().split("\n");
+  expect(lines).toEqual([expect.stringContaining("EPIPE"), "status 1"]);
+});
 
+describeSubjects("the binaries", ({ createTable, answerOf }) => {
   test("read nothing of the folder that they run in", async () => {
-    await using table = await createTable(engine!);
-    await using proxy = startProxy(engine!, () => undefined);
-    const cwd = `${folder}/planted`;
-    await mkdir(cwd);
+    await using table = await createTable();
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
+    const cwd = await mkdtemp(`${folder}/planted-`);
     const planted = {
       ".env": "AWS_REGION=eu-west-1\nAWS_ENDPOINT_URL=http://127.0.0.1:1\nHTTP_PROXY=http://127.0.0.1:1\n",
       "bunfig.toml": 'preload = ["./preload.ts"]\n[run]\npreload = ["./preload.ts"]\n',
@@ -76,13 +75,14 @@ describe("the binaries", () => {
   });
 
   test("with keys given, open no AWS configuration file and mind no other AWS setting", async () => {
-    await using table = await createTable(engine!);
+    await using table = await createTable();
     // Who opens a FIFO that nobody writes to waits for ever.
-    await Bun.$`mkfifo ${folder}/config`;
+    const home = await mkdtemp(`${folder}/home-`);
+    await Bun.$`mkfifo ${home}/config`;
     const env = {
-      HOME: folder,
-      AWS_CONFIG_FILE: `${folder}/config`,
-      AWS_SHARED_CREDENTIALS_FILE: `${folder}/config`,
+      HOME: home,
+      AWS_CONFIG_FILE: `${home}/config`,
+      AWS_SHARED_CREDENTIALS_FILE: `${home}/config`,
       AWS_PROFILE: "none",
       AWS_ENDPOINT_URL: "http://127.0.0.1:1",
       AWS_ENDPOINT_URL_DYNAMODB: "http://127.0.0.1:1",
@@ -93,65 +93,5 @@ describe("the binaries", () => {
     const request = { source: table.source, params: { value: "1" } };
     const { version } = await answerOf<Answer>("out", request, { words: ["/tmp"], env });
     expect(await answerOf<unknown>("check", { source: table.source }, { env })).toEqual([version]);
-  });
-
-  test("end quietly when nobody reads their answer", async () => {
-    await using table = await createTable(engine!);
-    await table.add({ created: "2026-01-01T00:00:00.000Z", value: "x".repeat(300_000) });
-    const script = `{ "$0"; echo "status $?" >&2; } | true`;
-    const process = Bun.spawn(["sh", "-c", script, `${BINARIES}/check`], {
-      stdin: Buffer.from(JSON.stringify({ source: table.source })),
-      stderr: "pipe",
-    });
-    const lines = (await process.stderr.text()).trimEnd().split("\n");
-    expect(lines).toEqual([expect.stringContaining("EPIPE"), "status 1"]);
-  });
-
-  test.each(["check", "out", "in"] as const)(
-    "%s in a terminal shows its usage and does not wait",
-    async (step) => {
-      const words = step === "check" ? [] : ["/tmp"];
-      let screen = "";
-      const { promise: closed, resolve: close } = Promise.withResolvers<void>();
-      const process = Bun.spawn([`${BINARIES}/${step}`, ...words], {
-        terminal: { data: (_, bytes) => (screen += Buffer.from(bytes).toString()), exit: () => close() },
-      });
-      await closed;
-      expect(await process.exited).toBe(1);
-      expect(screen).toContain(`usage: ${step}`);
-    },
-  );
-});
-
-describe("an endpoint with a certificate of a private authority", () => {
-  test("is not trusted by default, and check says what to do", async () => {
-    expect(await checkThere({})).toEqual({
-      status: 1,
-      answer: "",
-      stderr: [
-        expect.stringMatching(
-          /^the certificate of 127\.0\.0\.1:\d+ is not trusted \(\w+\); give its CA in source\.ca_certs/,
-        ),
-      ],
-    });
-  });
-
-  test("is trusted with ca_certs", async () => {
-    expect(await checkThere({ ca_certs: [other.cert, ca.cert] })).toEqual({
-      status: 0,
-      answer: "[]",
-      stderr: [],
-    });
-  });
-
-  test("is trusted with the worker's certificates, with ca_certs besides", async () => {
-    await writeFile(`${folder}/ca.pem`, ca.cert);
-    const env = { SSL_CERT_FILE: `${folder}/ca.pem` };
-    expect(await checkThere({}, env)).toEqual({ status: 0, answer: "[]", stderr: [] });
-    expect(await checkThere({ ca_certs: [other.cert] }, env)).toEqual({
-      status: 0,
-      answer: "[]",
-      stderr: [],
-    });
   });
 });

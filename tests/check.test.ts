@@ -1,16 +1,15 @@
-import { describe, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { oldStyleCreated } from "../shared/created.ts";
-import { engines } from "./support/engine.ts";
 import { startProxy } from "./support/proxy.ts";
-import { answerOf, BINARIES, run, type Version } from "./support/step.ts";
-import { createTable } from "./support/table.ts";
+import type { Version } from "./support/step.ts";
+import { describeSubjects } from "./support/subjects.ts";
 
 const INITIAL = "1970-01-01T00:00:00.000Z";
 
 /** Items whose value is their `created`, so that an answer shows at once which ones it has. */
 const named = (...created: string[]) => created.map((one) => ({ created: one, value: one }));
 
-describe.each(engines)("check on $name", (engine) => {
+describeSubjects("check", ({ createTable, command, run, answerOf }) => {
   const old = ["12/30/2023 10:00:00", "12/31/2023 23:59:59", "01/01/2024 00:00:00", "03/05/2025 06:07:08"];
   const iso = ["2023-12-31T23:59:59.500Z", "2024-01-01T00:00:00.000Z", "2026-11-01T00:00:00.000Z"];
   // By time; at the first moment of 2024 there are both spellings.
@@ -38,14 +37,14 @@ describe.each(engines)("check on $name", (engine) => {
     ["one of long ago", { created: "0001-01-01T00:00:00.000Z" }, history],
     ["one at the end of time", { created: "9999-12-31T23:59:59.999Z" }, newest],
   ])("both spellings, from %s", async (_, version, expected) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     await table.add(...named(...history));
     const answer = await answerOf<Version[]>("check", { source: table.source, version });
     expect(answer).toEqual(named(...expected));
   });
 
   test("across the year's end, old-style items are newer than a cursor of today's spelling", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const year = new Date().getUTCFullYear() + 1;
     const cursor = `${year}-12-31T12:00:00.000Z`;
     const items = [cursor, `12/31/${year} 13:00:00`, `01/01/${year + 1} 06:00:00`];
@@ -61,7 +60,7 @@ describe.each(engines)("check on $name", (engine) => {
     ["a number as text", "7", 7],
     ["more than there are", 5000, 1030],
   ])("no version: %s, in both spellings", async (_, limit, count) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const start = Date.UTC(2026, 0);
     // One in ten is old-style, so that every answer has both.
     const created = Array.from({ length: 1030 }, (__, index) => {
@@ -74,7 +73,7 @@ describe.each(engines)("check on $name", (engine) => {
   });
 
   test("more than 1 MB of items, all of them through a slow pipe", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const items = Array.from({ length: 40 }, (_, index) => {
       const time = Date.UTC(2026, 0) + index * 1000;
       const created = index % 2 === 0 ? oldStyleCreated(time) : new Date(time).toISOString();
@@ -82,16 +81,17 @@ describe.each(engines)("check on $name", (engine) => {
     });
     for (const item of items) await table.add(item);
     for (const version of [undefined, { created: items[0]?.created }]) {
-      const process = Bun.spawn(["sh", "-c", `"$0" | (sleep 0.3; cat)`, `${BINARIES}/check`], {
+      const { cmd, ...options } = await command("check");
+      const child = Bun.spawn(["sh", "-c", `"$0" "$@" | (sleep 0.3; cat)`, ...cmd], {
+        ...options,
         stdin: Buffer.from(JSON.stringify({ source: table.source, version })),
-        env: { PATH: "/usr/bin:/bin" },
       });
-      expect(JSON.parse(await process.stdout.text())).toEqual(items);
+      expect(JSON.parse(await child.stdout.text())).toEqual(items);
     }
   });
 
   test("items that cannot be versions are passed over, each with a warning", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const bad = {
       "2026-01-02T00:00:00.000Z": { note: { S: "no value" } },
       "2026-01-03T00:00:00.000Z": { value: { B: Buffer.from("binary") } },
@@ -137,7 +137,7 @@ describe.each(engines)("check on $name", (engine) => {
     ["a whole number", undefined, 7],
     ["nothing", undefined, ""],
   ])("without items, initial_value is the one version: %s", async (_, version, initial) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const source = { ...table.source, initial_value: initial };
     const expected = [{ value: String(initial), created: INITIAL }];
     expect(await answerOf<unknown>("check", { source, version })).toEqual(expected);
@@ -150,7 +150,7 @@ describe.each(engines)("check on $name", (engine) => {
   test.each([undefined, null, { created: "2026-01-01T00:00:00.000Z" }, { ref: "x" }])(
     "without items and initial_value, an empty list: %j",
     async (version) => {
-      await using table = await createTable(engine);
+      await using table = await createTable();
       await table.claim("2026-01-01T00:00:00.000Z");
       const outcome = await run("check", { source: table.source, version });
       expect(outcome).toEqual({ status: 0, stdout: "[]\n", stderr: [] });
@@ -160,7 +160,7 @@ describe.each(engines)("check on $name", (engine) => {
   test.each(["bucket", "data", "my-key", "a.b", "#key", ":key", "key", "с пробелами", "🔑", "size"])(
     "an odd or reserved attribute name, and key: %s",
     async (name) => {
-      await using table = await createTable(engine, { partitionKey: name });
+      await using table = await createTable({ partitionKey: name });
       const source = { ...table.source, key: `${name} = :from OR "x"` };
       const words = ["/tmp"];
       const { version } = await answerOf<{ version: Version }>(
@@ -175,16 +175,16 @@ describe.each(engines)("check on $name", (engine) => {
   );
 
   test("another key's items are none of this one's", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     await table.add({ created: "2026-01-01T00:00:00.000Z", value: "1" });
     expect(await answerOf<unknown>("check", { source: { ...table.source, key: "my-ap" } })).toEqual([]);
   });
 
   test("a check with a cursor asks two strongly consistent queries, neither of the whole partition", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const created = `${new Date().getUTCFullYear()}-01-01T00:00:00.000Z`;
     await table.add({ created, value: "1" });
-    await using proxy = startProxy(engine, () => undefined);
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
     await answerOf("check", { source: { ...table.source, endpoint: proxy.endpoint }, version: { created } });
     expect(proxy.asked).toHaveLength(2);
     for (const { operation, body } of proxy.asked) {

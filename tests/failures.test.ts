@@ -1,13 +1,13 @@
-import { describe, expect, test } from "bun:test";
-import { engines } from "./support/engine.ts";
+import { expect, test } from "bun:test";
 import { awsError, startProxy } from "./support/proxy.ts";
-import { answerOf, run, type StepName } from "./support/step.ts";
-import { createTable } from "./support/table.ts";
+import type { StepName, Steps } from "./support/step.ts";
+import { describeSteps, describeSubjects } from "./support/subjects.ts";
 
 const words: Record<StepName, string[]> = { check: [], in: ["/tmp"], out: ["/tmp"] };
 
 /** Expects exit 1, nothing on stdout and one line on stderr, with neither key nor value in it. */
 async function expectFailure(
+  { run }: Steps,
   step: StepName,
   source: Record<string, unknown>,
   line: RegExp,
@@ -23,13 +23,16 @@ async function expectFailure(
   expect(stderr.join()).not.toMatch(/secret-of-the-tests|marker-of/);
 }
 
-describe.each(engines)("on $name", (engine) => {
+describeSubjects("a failure", ({ createTable, ...steps }) => {
+  const { run, answerOf } = steps;
+
   test.each<StepName>(["check", "out"])(
     "%s tells which table there is not, and how to make it",
     async (step) => {
-      await using table = await createTable(engine);
+      await using table = await createTable();
       const source = { ...table.source, table_name: "no-such-table", partition_key: "my key" };
       await expectFailure(
+        steps,
         step,
         source,
         /^table no-such-table in us-east-1 does not exist.*: aws dynamodb create-table --region us-east-1 --endpoint-url http:\/\/127\.0\.0\.1:\d+ --table-name no-such-table --billing-mode PAY_PER_REQUEST --attribute-definitions AttributeName='my key',AttributeType=S AttributeName=created,AttributeType=S --key-schema AttributeName='my key',KeyType=HASH AttributeName=created,KeyType=RANGE$/,
@@ -45,9 +48,10 @@ describe.each(engines)("on $name", (engine) => {
     ["check, with another partition key", "check", "app", "created"],
     ["out, with another partition key", "out", "app", "created"],
   ])("a table without the right keys: %s", async (_, step, partitionKey, sortKey) => {
-    await using table = await createTable(engine, { partitionKey, sortKey });
+    await using table = await createTable({ partitionKey, sortKey });
     const source = { ...table.source, partition_key: "application" };
     await expectFailure(
+      steps,
       step,
       source,
       /^table \S+ in us-east-1 has other keys than partition key application \(S\) and sort key created \(S\)/,
@@ -128,17 +132,17 @@ describe.each(engines)("on $name", (engine) => {
       /^127\.0\.0\.1:\d+ gave an answer that is not DynamoDB's \(HTTP 502\)/,
       ["check"],
     ],
-  ])("%s is told in one line", async (_, answer, line, steps) => {
-    await using table = await createTable(engine);
-    await using proxy = startProxy(engine, answer);
+  ])("%s is told in one line", async (_, answer, line, told) => {
+    await using table = await createTable();
+    await using proxy = startProxy(table.source.endpoint, answer);
     const source = { ...table.source, endpoint: proxy.endpoint };
-    for (const step of steps) await expectFailure(step, source, line);
+    for (const step of told) await expectFailure(steps, step, source, line);
     expect(await table.items()).toEqual([]);
   });
 
   test("what DynamoDB says is shown without the keys that it quotes", async () => {
-    await using table = await createTable(engine);
-    await using proxy = startProxy(engine, () =>
+    await using table = await createTable();
+    await using proxy = startProxy(table.source.endpoint, () =>
       awsError("AccessDeniedException", "no AKIAtest, secret-of-the-tests"),
     );
     const { stderr } = await run("check", { source: { ...table.source, endpoint: proxy.endpoint } });
@@ -155,9 +159,9 @@ describe.each(engines)("on $name", (engine) => {
         Response.json({}, { headers: { "x-amz-crc32": "1", "content-type": "application/x-amz-json-1.0" } }),
     ],
   ])("after %s, %d times, a step succeeds", async (_, times, answer) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     let failed = 0;
-    await using proxy = startProxy(engine, ({ operation }) =>
+    await using proxy = startProxy(table.source.endpoint, ({ operation }) =>
       operation !== "UpdateItem" && failed++ < times ? answer() : undefined,
     );
     const source = { ...table.source, endpoint: proxy.endpoint };
@@ -171,11 +175,11 @@ describe.each(engines)("on $name", (engine) => {
   });
 
   test("credentials of the environment are taken where the source has none", async () => {
-    await using table = await createTable(engine);
-    await using proxy = startProxy(engine, () => undefined);
+    await using table = await createTable();
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
     const { access_key, secret_key, ...others } = table.source;
     const source = { ...others, endpoint: proxy.endpoint };
-    const keys = { AWS_ACCESS_KEY_ID: "AKIAenvironment", AWS_SECRET_ACCESS_KEY: String(secret_key) };
+    const keys = { AWS_ACCESS_KEY_ID: "AKIAenvironment", AWS_SECRET_ACCESS_KEY: secret_key };
     await answerOf("check", { source }, { env: { ...keys, AWS_SESSION_TOKEN: "a-token" } });
     expect(proxy.asked.at(-1)).toMatchObject({
       authorization: expect.stringContaining("=AKIAenvironment/"),
@@ -193,7 +197,7 @@ describe.each(engines)("on $name", (engine) => {
   });
 });
 
-describe("without a DynamoDB,", () => {
+describeSteps("without a DynamoDB", (steps) => {
   const source = {
     table_name: "packages-table",
     partition_key: "application",
@@ -204,6 +208,7 @@ describe("without a DynamoDB,", () => {
 
   test.each<StepName>(["check", "out"])("%s tells that nobody listens", async (step) => {
     await expectFailure(
+      steps,
       step,
       { ...source, endpoint: "http://127.0.0.1:1" },
       /^127\.0\.0\.1:1 cannot be reached \(ECONNREFUSED\); check source\.endpoint, the worker's network and its proxy/,
@@ -212,6 +217,7 @@ describe("without a DynamoDB,", () => {
 
   test("check tells that there is no such host", async () => {
     await expectFailure(
+      steps,
       "check",
       { ...source, endpoint: "http://no-such-host.invalid" },
       /^no-such-host\.invalid cannot be reached \((ENOTFOUND|EAI_AGAIN)\); /,
@@ -221,6 +227,7 @@ describe("without a DynamoDB,", () => {
   test("check tells that there are no credentials", async () => {
     const { access_key: _, secret_key: __, ...others } = source;
     await expectFailure(
+      steps,
       "check",
       { ...others, endpoint: "http://127.0.0.1:1" },
       /^no AWS credentials are found; /,
@@ -242,6 +249,7 @@ describe("without a DynamoDB,", () => {
     });
     const env = { http_proxy: proxy.url.origin };
     await expectFailure(
+      steps,
       "check",
       { ...source, endpoint: "http://dynamodb.invalid" },
       /by way of the proxy/,
@@ -255,8 +263,8 @@ describe("without a DynamoDB,", () => {
     const endpoint = `http://127.0.0.1:${silent.port}`;
     const line = /^127\.0\.0\.1:\d+ gave no answer to dynamodb:Query in time; check source\.endpoint/;
     await Promise.all([
-      expectFailure("check", { ...source, endpoint }, line),
-      expectFailure("out", { ...source, endpoint }, line),
+      expectFailure(steps, "check", { ...source, endpoint }, line),
+      expectFailure(steps, "out", { ...source, endpoint }, line),
     ]);
   }, 70_000);
 });

@@ -1,7 +1,8 @@
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, expect, test } from "bun:test";
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { answerOf, type Answer, run } from "./support/step.ts";
+import type { Answer } from "./support/step.ts";
+import { describeSteps } from "./support/subjects.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/in-`);
 afterAll(() => rm(folder, { recursive: true }));
@@ -24,7 +25,7 @@ async function filesIn(destination: string): Promise<Record<string, string>> {
   );
 }
 
-describe("in", () => {
+describeSteps("in", ({ run, answerOf }) => {
   test.each<[string, string]>([
     ["plain", "package-1.2"],
     ["empty", ""],

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { oldStyleCreated } from "../shared/created.ts";
-import { engines } from "./support/engine.ts";
 import { awsError, startProxy } from "./support/proxy.ts";
-import { type Answer, answerOf, run, type Version } from "./support/step.ts";
-import { createTable, type TestTable } from "./support/table.ts";
+import type { Answer, Version } from "./support/step.ts";
+import { describeSubjects } from "./support/subjects.ts";
+import type { TestTable } from "./support/table.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -17,19 +17,19 @@ const hoursAgo = (...hours: number[]) =>
 const oldHoursAgo = (...hours: number[]) =>
   hours.map((one) => ({ created: oldStyleCreated(Date.now() - one * HOUR), value: `${one} hours` }));
 
-async function put(table: TestTable, value: string, endpoint = table.source.endpoint): Promise<Version> {
-  const request = { source: { ...table.source, endpoint }, params: { value } };
-  return (await answerOf<Answer>("out", request, { words })).version;
-}
+describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
+  const put = async (table: TestTable, value: string, endpoint = table.source.endpoint) => {
+    const request = { source: { ...table.source, endpoint }, params: { value } };
+    return (await answerOf<Answer>("out", request, { words })).version;
+  };
 
-describe.each(engines)("the order of puts on $name", (engine) => {
   test.each<[string, Version[]]>([
     ["an empty key", []],
     ["a used key", [{ created: "2026-01-01T00:00:00.000Z", value: "0" }]],
     ["a key with old-style items", [{ created: "01/01/2026 00:00:00", value: "0" }]],
     ["a key ahead of the clock", [{ created: ago(-HOUR), value: "0" }]],
   ])("24 puts at once on %s: each is stored once, at a place of its own", async (_, items) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     await table.add(...items);
     const values = Array.from({ length: 24 }, (__, index) => `value ${index}`);
     const versions = await Promise.all(values.map((value) => put(table, value)));
@@ -48,7 +48,7 @@ describe.each(engines)("the order of puts on $name", (engine) => {
       ["warning: the newest item is ahead"],
     ],
   ])("follows a newest item that is ahead of the clock by %s", async (_, newest, lines) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     await table.add({ created: newest, value: "newest" }, { created: ago(HOUR), value: "older" });
     const { status, stdout, stderr } = await run(
       "out",
@@ -72,7 +72,7 @@ describe.each(engines)("the order of puts on $name", (engine) => {
     ["old", ago(48 * HOUR), ago(49 * HOUR)],
     ["of a clock that is ahead", ago(-MINUTE), ago(MINUTE)],
   ])("fills a claim that was left behind, %s", async (_, place, newest) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     await table.add({ created: newest, value: "0" });
     await table.claim(place);
     expect(await put(table, "1")).toEqual({ value: "1", created: place });
@@ -86,7 +86,7 @@ describe.each(engines)("the order of puts on $name", (engine) => {
     ["before it", "2025-12-01T00:00:00.000Z"],
     ["no time", "soon"],
   ])("a head whose put_next is %s claims nothing", async (_, putNext) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     await table.add({ created: "2026-01-01T00:00:00.000Z", value: "0" });
     await table.claim(putNext);
     const { created } = await put(table, "1");
@@ -95,7 +95,7 @@ describe.each(engines)("the order of puts on $name", (engine) => {
   });
 
   test("items whose created is no time are no part of the order", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const odd = ["zzz", "2999", "2998-99-99T00:00:00.000Z", "12/12/2999", "15/01/2999 00:00:00"];
     await table.add(...odd.map((created) => ({ created, value: "odd" })), {
       created: ago(-MINUTE),
@@ -107,7 +107,7 @@ describe.each(engines)("the order of puts on $name", (engine) => {
   });
 
   test("after an item at the end of time nothing can be put, and it says so", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     await table.add({ created: "9999-12-31T23:59:59.999Z", value: "0" });
     const { status, stderr } = await run("out", { source: table.source, params: { value: "1" } }, { words });
     expect({ status, stderr }).toEqual({
@@ -117,9 +117,9 @@ describe.each(engines)("the order of puts on $name", (engine) => {
   });
 
   test("where UpdateItem is denied, a put succeeds, after the newest item, and warns", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     await table.add({ created: ago(-MINUTE), value: "0" });
-    await using proxy = startProxy(engine, ({ operation }) =>
+    await using proxy = startProxy(table.source.endpoint, ({ operation }) =>
       operation === "UpdateItem"
         ? awsError("AccessDeniedException", "not authorized to perform: dynamodb:UpdateItem")
         : undefined,
@@ -135,8 +135,8 @@ describe.each(engines)("the order of puts on $name", (engine) => {
   });
 
   test("where UpdateItem is denied, 24 puts at once are all stored, each at a place of its own", async () => {
-    await using table = await createTable(engine);
-    await using proxy = startProxy(engine, ({ operation }) =>
+    await using table = await createTable();
+    await using proxy = startProxy(table.source.endpoint, ({ operation }) =>
       operation === "UpdateItem" ? awsError("AccessDeniedException", "no") : undefined,
     );
     const values = Array.from({ length: 24 }, (_, index) => `value ${index}`);
@@ -145,18 +145,18 @@ describe.each(engines)("the order of puts on $name", (engine) => {
   });
 
   test("a put asks four requests", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     await put(table, "0");
-    await using proxy = startProxy(engine, () => undefined);
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
     await put(table, "1", proxy.endpoint);
     const operations = proxy.asked.map(({ operation }) => operation);
     expect(operations).toEqual(["Query", "Query", "UpdateItem", "PutItem"]);
   });
 
   test("a put whose answer was lost is recognised as its own", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     let lost = 0;
-    await using proxy = startProxy(engine, async ({ operation, body }) => {
+    await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
       if (operation !== "PutItem" || lost++ > 0) return undefined;
       await table.send(operation, body);
       return awsError("InternalServerError", "the answer is lost", 500);
@@ -168,9 +168,9 @@ describe.each(engines)("the order of puts on $name", (engine) => {
   });
 
   test("a put that nobody can settle says that the value may be stored", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     let stored = false;
-    await using proxy = startProxy(engine, async ({ operation, body }) => {
+    await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
       if (operation === "PutItem" && !stored) await table.send(operation, body);
       stored ||= operation === "PutItem";
       return stored ? awsError("InternalServerError", "it is broken", 500) : undefined;
@@ -206,7 +206,7 @@ describe.each(engines)("the order of puts on $name", (engine) => {
       ["2, of old-style items", 2, oldHoursAgo(9, 8, 7, 6), ["6 hours", "new"]],
       ["3, of both spellings", 3, [...oldHoursAgo(9, 7), ...hoursAgo(8, 6)], ["7 hours", "6 hours", "new"]],
     ])("%s", async (_, keep, items, left) => {
-      await using table = await createTable(engine);
+      await using table = await createTable();
       await table.add(...items);
       const source = { ...table.source, keep };
       const { status, stderr } = await run("out", { source, params: { value: "new" } }, { words });
@@ -217,7 +217,7 @@ describe.each(engines)("the order of puts on $name", (engine) => {
     });
 
     test("deletes 100 at most, the oldest, and leaves what is no version of its own", async () => {
-      await using table = await createTable(engine);
+      await using table = await createTable();
       const start = Date.UTC(2025, 0);
       const items = Array.from({ length: 150 }, (_, index) => ({
         created: new Date(start + index * HOUR).toISOString(),
@@ -234,9 +234,9 @@ describe.each(engines)("the order of puts on $name", (engine) => {
     });
 
     test("that may not delete warns, and the put succeeds", async () => {
-      await using table = await createTable(engine);
+      await using table = await createTable();
       await table.add(...hoursAgo(9, 8, 7));
-      await using proxy = startProxy(engine, ({ operation }) =>
+      await using proxy = startProxy(table.source.endpoint, ({ operation }) =>
         operation === "DeleteItem" ? awsError("AccessDeniedException", "no") : undefined,
       );
       const source = { ...table.source, keep: 1, endpoint: proxy.endpoint };

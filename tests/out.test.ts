@@ -2,10 +2,9 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
-import { engines } from "./support/engine.ts";
 import { startProxy } from "./support/proxy.ts";
-import { type Answer, answerOf, run, type Version } from "./support/step.ts";
-import { createTable } from "./support/table.ts";
+import type { Answer, Version } from "./support/step.ts";
+import { describeSteps, describeSubjects } from "./support/subjects.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/out-`);
 afterAll(() => rm(folder, { recursive: true }));
@@ -31,7 +30,7 @@ const LARGEST =
   [`applicationmy-app`, `created2026-11-23T15:04:05.123Z`, `value`, `put_id${crypto.randomUUID()}`].join("")
     .length;
 
-describe.each(engines)("out on $name", (engine) => {
+describeSubjects("out", ({ createTable, run, answerOf }) => {
   test.each<[string, string | Uint8Array, string]>([
     ["plain", "package-1.2", "package-1.2"],
     ["with a final newline", "package-1.2\n", "package-1.2"],
@@ -47,7 +46,7 @@ describe.each(engines)("out on $name", (engine) => {
     ["of 300 KB", "0123456789".repeat(30_000), "0123456789".repeat(30_000)],
     ["as large as can be", "x".repeat(LARGEST), "x".repeat(LARGEST)],
   ])("a file's text %s goes through the table as it is", async (_, content, value) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const words = [await sourcesWith({ "artifacts/version.txt": content })];
     const answer = await answerOf<Answer>("out", { source: table.source }, { words });
     const created = expect.stringMatching(ISO);
@@ -74,7 +73,7 @@ describe.each(engines)("out on $name", (engine) => {
     ["the largest exact number", 2 ** 53 - 1, "9007199254740991"],
     ["a text with every kind of quote", `"'\`\\`, `"'\`\\`],
   ])("params.value: %s", async (_, value, stored) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const answer = await answerOf<Answer>(
       "out",
       { source: table.source, params: { value } },
@@ -85,7 +84,7 @@ describe.each(engines)("out on $name", (engine) => {
   });
 
   test("tells about what it put", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const value = "é".repeat(600);
     const request = { source: table.source, params: { value } };
     const { version, metadata } = await answerOf<Answer>("out", request, { words: [folder] });
@@ -104,9 +103,9 @@ describe.each(engines)("out on $name", (engine) => {
     ["AWS_DEFAULT_REGION", { AWS_REGION: "", AWS_DEFAULT_REGION: "eu-west-2" }, "eu-west-2"],
     ["us-east-1", {}, "us-east-1"],
   ])("without region: %s", async (_, env, region) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const { region: __, ...source } = table.source;
-    await using proxy = startProxy(engine, () => undefined);
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
     const request = { source: { ...source, endpoint: proxy.endpoint }, params: { value: "1" } };
     // Which table a region has is the engine's affair, so the answer may be that there is none.
     const { stdout, stderr } = await run("out", request, { words: [folder], env });
@@ -115,7 +114,7 @@ describe.each(engines)("out on $name", (engine) => {
   });
 
   test("puts in order, one after the other, and the head says where", async () => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const versions: Version[] = [];
     for (const value of ["1", "2", "2", "3"]) {
       const request = { source: table.source, params: { value } };
@@ -145,7 +144,7 @@ describe.each(engines)("out on $name", (engine) => {
       ["off", [older, newest], false, "1", undefined],
       ["off, as text", [older, newest], "false", "1", undefined],
     ])("%s", async (_, items, skip, value, created) => {
-      await using table = await createTable(engine);
+      await using table = await createTable();
       await table.add(...items);
       const source = { ...table.source, initial_value: "initial", keep: 1 };
       const request = { source, params: { value, skip_unchanged: skip } };
@@ -169,7 +168,7 @@ describe.each(engines)("out on $name", (engine) => {
     ["in an input of that name", { "version.txt/version.txt": "1" }, "1"],
     ["a link within the inputs", { "a/version.txt": ["../b/other"], "b/other": "1" }, "1"],
   ])("without file and value, version.txt %s", async (_, files, value) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const { version } = await answerOf<Answer>(
       "out",
       { source: table.source },
@@ -185,7 +184,7 @@ describe.each(engines)("out on $name", (engine) => {
     ["a link to a file of another input", { "a/link": ["../b/x"], "b/x": "1" }, "a/link"],
     ["through a link to a folder of another input", { "a/link": ["../b"], "b/x": "1" }, "a/link/x"],
   ])("params.file: %s", async (_, files, file) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const words = [await sourcesWith(files)];
     const { version } = await answerOf<Answer>("out", { source: table.source, params: { file } }, { words });
     expect(version.value).toBe("1");
@@ -201,7 +200,7 @@ describe.each(engines)("out on $name", (engine) => {
       ["warning: Concourse before 8.2.4 fails a put of more than 3 KB"],
     ],
   ])("warns where it should: %s", async (_, value, lines) => {
-    await using table = await createTable(engine);
+    await using table = await createTable();
     const { status, stderr } = await run(
       "out",
       { source: table.source, params: { value } },
@@ -215,7 +214,7 @@ describe.each(engines)("out on $name", (engine) => {
   });
 });
 
-describe("out refuses, before any request,", () => {
+describeSteps("out refuses, before any request", ({ run }) => {
   // Nothing listens at this endpoint: a request would be told about.
   const source = {
     table_name: "packages-table",

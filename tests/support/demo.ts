@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { startDynalite } from "./engine.ts";
-import { type Answer, run, type StepName, type Version } from "./step.ts";
+import { type Answer, dist, type StepName, type Version } from "./step.ts";
 import { createTable } from "./table.ts";
 
 const engine = await startDynalite();
@@ -18,7 +18,7 @@ async function show<Result>(
 ): Promise<Result> {
   const blanked = { source: { ...source, access_key: "***", secret_key: "***" }, ...request };
   console.log(`$ /opt/resource/${[step, ...words].join(" ")} <<'JSON'\n${pretty(blanked)}\nJSON`);
-  const { status, stdout, stderr } = await run(step, { ...request, source }, { words });
+  const { status, stdout, stderr } = await dist.run(step, { ...request, source }, { words });
   for (const line of stderr) console.log(line);
   if (status !== 0) throw new Error(`${step} ended with status ${status}`);
   const answer = JSON.parse(stdout);

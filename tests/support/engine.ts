@@ -1,9 +1,8 @@
 import type { AddressInfo } from "node:net";
 import dynalite from "dynalite";
 
-/** A DynamoDB to test against, by its name and where it listens. */
+/** A DynamoDB to test against. */
 export interface Engine {
-  name: string;
   endpoint: string;
 }
 
@@ -12,8 +11,5 @@ export async function startDynalite(): Promise<Engine> {
   const server = dynalite({ createTableMs: 0, updateTableMs: 0, deleteTableMs: 0 });
   await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
   server.unref();
-  return { name: "dynalite", endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
+  return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
 }
-
-/** The engines that every test runs against. */
-export const engines = [await startDynalite()];

@@ -1,5 +1,3 @@
-import type { Engine } from "./engine.ts";
-
 /** What a proxy knows of a request: the operation, such as Query, the body, and who sent it. */
 export interface Asked {
   operation: string;
@@ -14,9 +12,9 @@ export interface Proxy extends AsyncDisposable {
   asked: Asked[];
 }
 
-/** Stands between a binary and the engine: `answer` may answer in its place, or let a request pass with undefined. */
+/** Stands between a binary and the DynamoDB at an endpoint: `answer` may answer in its place, or let a request pass with undefined. */
 export function startProxy(
-  engine: Engine,
+  endpoint: string,
   answer: (asked: Asked) => Response | undefined | Promise<Response | undefined>,
   tls?: { cert: string; key: string },
 ): Proxy {
@@ -37,7 +35,7 @@ export function startProxy(
       asked.push(one);
       return (
         (await answer(one)) ??
-        (await fetch(engine.endpoint, {
+        (await fetch(endpoint, {
           method: "POST",
           headers: request.headers,
           body: text,

@@ -1,13 +1,4 @@
-/** The folder of the binaries under test. */
-export const BINARIES = process.env.BINARIES ?? `${import.meta.dir}/../../dist`;
-
-/** What one of the binaries did. */
-export interface Outcome {
-  status: number;
-  stdout: string;
-  /** The lines of stderr. */
-  stderr: string[];
-}
+export type StepName = "check" | "in" | "out";
 
 /** How a binary is started, where not as Concourse does. */
 export interface Start {
@@ -15,6 +6,14 @@ export interface Start {
   words?: string[];
   env?: Record<string, string>;
   cwd?: string;
+}
+
+/** What one of the binaries did. */
+export interface Outcome {
+  status: number;
+  stdout: string;
+  /** The lines of stderr. */
+  stderr: string[];
 }
 
 export interface Version {
@@ -28,38 +27,56 @@ export interface Answer {
   metadata: { name: string; value: string }[];
 }
 
-export type StepName = "check" | "in" | "out";
-
-/** Runs a binary as Concourse does: the request on stdin (a text goes as it is), a minimal environment, in `/`. */
-export async function run(
-  step: StepName,
-  request: unknown,
-  { words = [], env = {}, cwd = "/" }: Start = {},
-): Promise<Outcome> {
-  const input =
-    typeof request === "string"
-      ? Buffer.from(request)
-      : request instanceof Uint8Array
-        ? request
-        : Buffer.from(JSON.stringify(request));
-  const process = Bun.spawn([`${BINARIES}/${step}`, ...words], {
-    cwd,
-    env: { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", ...env },
-    stdin: input,
-    stdout: "pipe",
-    stderr: "pipe",
-  });
-  const [stdout, stderr, status] = await Promise.all([
-    process.stdout.text(),
-    process.stderr.text(),
-    process.exited,
-  ]);
-  return { status, stdout, stderr: stderr.split("\n").filter((line) => line !== "") };
+/** The command that starts a binary, wherever that is. */
+export interface Command {
+  cmd: string[];
+  env?: Record<string, string>;
+  cwd?: string;
 }
 
-/** The answer of a step that must succeed. */
-export async function answerOf<Result>(step: StepName, request: unknown, start?: Start): Promise<Result> {
-  const { status, stdout, stderr } = await run(step, request, start);
-  if (status !== 0) throw new Error(`${step} failed: ${stderr.join("\n")}`);
-  return JSON.parse(stdout);
+/** The three binaries of one place. */
+export interface Steps {
+  command: (step: StepName, start?: Start) => Promise<Command>;
+  /** Runs a binary as Concourse does: the request on stdin (a text goes as it is), a minimal environment, in `/`. */
+  run: (step: StepName, request: unknown, start?: Start) => Promise<Outcome>;
+  /** The answer of a step that must succeed. */
+  answerOf: <Result>(step: StepName, request: unknown, start?: Start) => Promise<Result>;
+}
+
+const DIST = `${import.meta.dir}/../../dist`;
+const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** The binaries that a command for each of them starts. */
+export function stepsOf(command: Steps["command"]): Steps {
+  const run: Steps["run"] = async (step, request, start) => {
+    const { cmd, ...options } = await command(step, start);
+    const child = Bun.spawn(cmd, { ...options, stdin: bytesOf(request), stdout: "pipe", stderr: "pipe" });
+    const [stdout, stderr, status] = await Promise.all([
+      child.stdout.text(),
+      child.stderr.text(),
+      child.exited,
+    ]);
+    return { status, stdout, stderr: stderr.split("\n").filter((line) => line !== "") };
+  };
+  return {
+    command,
+    run,
+    answerOf: async (step, request, start) => {
+      const { status, stdout, stderr } = await run(step, request, start);
+      if (status !== 0) throw new Error(`${step} failed: ${stderr.join("\n")}`);
+      return JSON.parse(stdout);
+    },
+  };
+}
+
+/** The binaries in `dist`. */
+export const dist = stepsOf(async (step, { words = [], env = {}, cwd = "/" } = {}) => ({
+  cmd: [`${DIST}/${step}`, ...words],
+  env: { PATH, ...env },
+  cwd,
+}));
+
+function bytesOf(request: unknown): Uint8Array {
+  if (request instanceof Uint8Array) return request;
+  return Buffer.from(typeof request === "string" ? request : JSON.stringify(request));
 }

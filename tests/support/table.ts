@@ -15,7 +15,10 @@ type Item = Record<string, AttributeValue>;
 
 /** A table of its own for one test, with the source that leads to it. */
 export interface TestTable extends AsyncDisposable {
-  source: Record<string, unknown> & { table_name: string; partition_key: string; key: string };
+  source: Record<
+    "table_name" | "partition_key" | "key" | "region" | "access_key" | "secret_key" | "endpoint",
+    string
+  >;
   /** Puts items of the source's key: `created` and `value`, or whole attributes besides `created`. */
   add: (...items: { created: string; value: string | Item }[]) => Promise<void>;
   /** Leaves a claim of a place on the head, as a put does that has not gone on. */
@@ -32,7 +35,7 @@ const HEAD = "1970-01-01T00:00:00.000Z";
 let tables = 0;
 
 /** How a table differs from that of the README. */
-interface Layout {
+export interface Layout {
   name?: string;
   partitionKey?: string;
   /** The sort key's name; null for none. */

@@ -1,0 +1,25 @@
+ARG BUN_VERSION=1.4.3
+ARG BASE=gcr.io/distroless/base-nossl-debian13:latest
+
+FROM --platform=$BUILDPLATFORM oven/bun:${BUN_VERSION} AS build
+WORKDIR /build
+COPY package.json bun.lock bunfig.toml ./
+RUN bun install --frozen-lockfile --production
+COPY shared shared
+COPY check check
+COPY in in
+COPY out out
+COPY tests/support/build.ts tests/support/build.ts
+ARG TARGETARCH
+RUN bun tests/support/build.ts --target "bun-linux-${TARGETARCH}" --outdir resource
+
+FROM ${BASE}
+USER root
+COPY --from=build /build/resource /opt/resource
+ARG VERSION=unreleased
+ARG SOURCE=unknown
+LABEL org.opencontainers.image.title="dynamo-keyval-resource" \
+  org.opencontainers.image.description="A Concourse resource type that keeps versions of a key's value in a DynamoDB table" \
+  org.opencontainers.image.licenses="MIT" \
+  org.opencontainers.image.source="${SOURCE}" \
+  org.opencontainers.image.version="${VERSION}"

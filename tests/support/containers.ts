@@ -1,0 +1,84 @@
+import { tmpdir } from "node:os";
+import type { StartedTestContainer } from "testcontainers";
+import type { Engine } from "./engine.ts";
+import { stepsOf } from "./step.ts";
+
+// Its container that clears up after others is none that everybody can pull; what is started here is stopped here.
+process.env.TESTCONTAINERS_RYUK_DISABLED ??= "true";
+const { GenericContainer, getContainerRuntimeClient, Wait } = await import("testcontainers");
+
+/** Whether a Docker engine answers. */
+export const hasDocker = await getContainerRuntimeClient().then(
+  () => true,
+  () => false,
+);
+
+const ROOT = `${import.meta.dir}/../..`;
+const IMAGE = "dynamo-keyval-resource:test";
+const started: StartedTestContainer[] = [];
+
+/** A container whose root file system is read-only, and whose first process waits for what never comes on stdin. */
+class IdleContainer extends GenericContainer {
+  constructor(image: string) {
+    super(image);
+    this.createOpts.OpenStdin = true;
+    this.hostConfig.ReadonlyRootfs = true;
+  }
+}
+
+/** Builds the image from the Dockerfile, once, and gives its name. */
+export const buildImage = once(async () => {
+  await GenericContainer.fromDockerfile(ROOT).withBuildkit().build(IMAGE, { deleteOnExit: false });
+  return IMAGE;
+});
+
+const startImage = once(async () => {
+  const container = await new IdleContainer(await buildImage())
+    .withEntrypoint(["/opt/resource/check"])
+    .withNetworkMode("host")
+    .withBindMounts([{ source: tmpdir(), target: tmpdir() }])
+    .start();
+  started.push(container);
+  return container;
+});
+
+/** The image's own binaries, run in one container that shares the network and the temporary folder of the host. */
+export const image = stepsOf(async (step, { words = [], env = {}, cwd = "/" } = {}) => {
+  const container = await startImage();
+  const settings = Object.entries(env).flatMap(([name, value]) => ["--env", `${name}=${value}`]);
+  const binary = `/opt/resource/${step}`;
+  return {
+    cmd: [
+      "docker",
+      "exec",
+      "--interactive",
+      "--workdir",
+      cwd,
+      ...settings,
+      container.getId(),
+      binary,
+      ...words,
+    ],
+  };
+});
+
+/** Starts DynamoDB Local; every key and region sees the same tables. */
+export const startDynamodbLocal = once(async (): Promise<Engine> => {
+  const container = await new GenericContainer("amazon/dynamodb-local")
+    .withCommand(["-jar", "DynamoDBLocal.jar", "-inMemory", "-sharedDb"])
+    .withExposedPorts(8000)
+    .withWaitStrategy(Wait.forHttp("/", 8000).forStatusCode(400))
+    .start();
+  started.push(container);
+  return { endpoint: `http://127.0.0.1:${container.getMappedPort(8000)}` };
+});
+
+/** Stops what was started. */
+export async function stopContainers(): Promise<void> {
+  await Promise.all(started.map((container) => container.stop()));
+}
+
+function once<Result>(start: () => Promise<Result>): () => Promise<Result> {
+  let result: Promise<Result> | undefined;
+  return () => (result ??= start());
+}

@@ -1,0 +1,128 @@
+/**
+ * Writes built images, one for each platform, as one OCI image layout whose layers are zstd streams with a window
+ * of 128 MiB, in which the three binaries share the runtime that each of them has:
+ * `bun run layout [--folder dist/image] [--level 19] IMAGE...`. Each layer takes a minute at level 19.
+ */
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { parseArgs, promisify } from "node:util";
+import { constants, gunzip, gzip, zstdCompress } from "node:zlib";
+
+/** How large an image is: in a registry as gzip, as zstd, and unpacked on a worker's disk, in bytes. */
+export interface Size {
+  image: string;
+  gzip: number;
+  zstd: number;
+  disk: number;
+}
+
+interface Descriptor {
+  mediaType: string;
+  digest: string;
+  size: number;
+  platform?: { os: string; architecture: string };
+}
+
+/** The window, of 2 to the power of this many bytes, that every decoder takes without being asked to. */
+const WINDOW_LOG = 27;
+
+const OCI = "application/vnd.oci.image";
+
+/** Writes the layout into a folder and tells the images' sizes; needs `docker` and `tar`. */
+export async function writeLayout(images: string[], folder: string, level = 19): Promise<Size[]> {
+  await mkdir(`${folder}/blobs/sha256`, { recursive: true });
+  const sizes: Size[] = [];
+  const manifests: Descriptor[] = [];
+  for (const image of images) {
+    const { manifest, size } = await writeImage(image, folder, level);
+    manifests.push(manifest);
+    sizes.push(size);
+  }
+  const index = await writeBlob(folder, `${OCI}.index.v1+json`, {
+    schemaVersion: 2,
+    mediaType: `${OCI}.index.v1+json`,
+    manifests,
+  });
+  await Bun.write(`${folder}/index.json`, JSON.stringify({ schemaVersion: 2, manifests: [index] }));
+  await Bun.write(`${folder}/oci-layout`, JSON.stringify({ imageLayoutVersion: "1.0.0" }));
+  return sizes;
+}
+
+async function writeImage(
+  image: string,
+  folder: string,
+  level: number,
+): Promise<{ manifest: Descriptor; size: Size }> {
+  const saved = await mkdtemp(`${tmpdir()}/image-`);
+  try {
+    await Bun.$`docker image save ${image} | tar -x -C ${saved}`.quiet();
+    const [{ Config, Layers }] = await Bun.file(`${saved}/manifest.json`).json();
+    const config = await Bun.file(`${saved}/${Config}`).json();
+    const size = { image, gzip: 0, zstd: 0, disk: 0 };
+    const layers: Descriptor[] = [];
+    for (const [index, path] of (Layers as string[]).entries()) {
+      const tar = await unpacked(await Bun.file(`${saved}/${path}`).bytes());
+      if (digestOf(tar) !== config.rootfs.diff_ids[index])
+        throw new Error(`${path} is not what ${Config} says`);
+      const layer = await writeBlob(folder, `${OCI}.layer.v1.tar+zstd`, await compress(tar, level));
+      layers.push(layer);
+      size.gzip += (await promisify(gzip)(tar)).length;
+      size.zstd += layer.size;
+      size.disk += tar.length;
+    }
+    const { mediaType, ...manifest } = await writeBlob(folder, `${OCI}.manifest.v1+json`, {
+      schemaVersion: 2,
+      mediaType: `${OCI}.manifest.v1+json`,
+      config: await writeBlob(folder, `${OCI}.config.v1+json`, config),
+      layers,
+    });
+    const platform = { os: config.os, architecture: config.architecture };
+    return { manifest: { mediaType, ...manifest, platform }, size };
+  } finally {
+    await rm(saved, { recursive: true });
+  }
+}
+
+async function unpacked(layer: Uint8Array): Promise<Uint8Array> {
+  return layer[0] === 0x1f && layer[1] === 0x8b ? promisify(gunzip)(layer) : layer;
+}
+
+async function compress(tar: Uint8Array, level: number): Promise<Uint8Array> {
+  const params = {
+    [constants.ZSTD_c_compressionLevel]: level,
+    [constants.ZSTD_c_windowLog]: WINDOW_LOG,
+    [constants.ZSTD_c_enableLongDistanceMatching]: 1,
+    [constants.ZSTD_c_checksumFlag]: 1,
+  };
+  return promisify(zstdCompress)(tar, { params });
+}
+
+async function writeBlob(folder: string, mediaType: string, content: object): Promise<Descriptor> {
+  const bytes = content instanceof Uint8Array ? content : Buffer.from(JSON.stringify(content));
+  const digest = digestOf(bytes);
+  await Bun.write(`${folder}/blobs/${digest.replace(":", "/")}`, bytes);
+  return { mediaType, digest, size: bytes.length };
+}
+
+function digestOf(bytes: Uint8Array): string {
+  return `sha256:${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}`;
+}
+
+function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+if (import.meta.main) {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { folder: { type: "string", default: "dist/image" }, level: { type: "string", default: "19" } },
+  });
+  console.log("| image | to pull, gzip | to pull, zstd | on disk |\n|---|---|---|---|");
+  for (const { image, gzip: gzipped, zstd, disk } of await writeLayout(
+    positionals,
+    values.folder,
+    Number(values.level),
+  )) {
+    console.log(`| ${image} | ${megabytes(gzipped)} | ${megabytes(zstd)} | ${megabytes(disk)} |`);
+  }
+}

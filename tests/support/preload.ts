@@ -1,0 +1,4 @@
+import { afterAll } from "bun:test";
+import { stopContainers } from "./containers.ts";
+
+afterAll(stopContainers);
