@@ -18,11 +18,13 @@ const MOST_READ_BYTES = 16 * 1024 * 1024;
 /** Puts the value of `params` as the key's newest item; a warning and no failure is what goes wrong once it is stored. */
 export async function put(
   { source, params }: OutRequest,
-  { folder, warn }: Surroundings,
+  { folder, warn, hide }: Surroundings,
 ): Promise<{ version: Version; metadata: Metadata[] }> {
   const connection = connectionOf(source);
   const value = params.value ?? (await readValue(folder, params.file ?? (await findDefaultFile(folder))));
-  requireFit(connection, value);
+  hide(value);
+  const putBuild = buildOf(process.env);
+  requireFit(connection, value, putBuild);
   if (value === "") warn("the value is empty");
   if (Buffer.byteLength(value) > CUT_BYTES && /[^\0-\x7f]/.test(value)) {
     warn(
@@ -32,6 +34,7 @@ export async function put(
   const table = openTable(connection);
   const { created, written } = await putNewest(table, value, {
     skipUnchanged: params.skip_unchanged ?? false,
+    putBuild,
     warn,
   });
   if (source.keep != null && written) {
@@ -39,11 +42,27 @@ export async function put(
       warn(`the value is stored, but older items could not be deleted: ${error.message}`),
     );
   }
-  return { version: { value, created }, metadata: metadataOf(source, { value, created }, connection.region) };
+  const metadata = metadataOf(source, { value, created }, connection.region);
+  if (putBuild !== undefined) metadata.push({ name: "build", value: putBuild });
+  return { version: { value, created }, metadata };
 }
 
-function requireFit(connection: Connection, value: string): void {
-  const bytes = itemBytes(connection, { created: HEAD_CREATED, value, putId: crypto.randomUUID() });
+/** The URL of the build that runs this step, by the variables that Concourse sets; undefined outside of one. */
+function buildOf(env: NodeJS.ProcessEnv): string | undefined {
+  const { ATC_EXTERNAL_URL, BUILD_ID, BUILD_TEAM_NAME, BUILD_PIPELINE_NAME, BUILD_JOB_NAME, BUILD_NAME } =
+    env;
+  if (!ATC_EXTERNAL_URL || !BUILD_ID) return undefined;
+  const root = ATC_EXTERNAL_URL.replace(/\/+$/, "");
+  if (!BUILD_TEAM_NAME || !BUILD_PIPELINE_NAME || !BUILD_JOB_NAME || !BUILD_NAME)
+    return `${root}/builds/${BUILD_ID}`;
+  const [team, pipeline, job, build] = [BUILD_TEAM_NAME, BUILD_PIPELINE_NAME, BUILD_JOB_NAME, BUILD_NAME].map(
+    encodeURIComponent,
+  );
+  return `${root}/teams/${team}/pipelines/${pipeline}/jobs/${job}/builds/${build}`;
+}
+
+function requireFit(connection: Connection, value: string, putBuild: string | undefined): void {
+  const bytes = itemBytes(connection, { created: HEAD_CREATED, value, putId: crypto.randomUUID(), putBuild });
   if (bytes <= ITEM_BYTES) return;
   throw new Error(`the item with this value ${tooLarge(bytes)}`);
 }
@@ -63,7 +82,7 @@ async function readValue(sources: string, file: string): Promise<string> {
   try {
     const root = await realpath(sources);
     const path = await realpath(`${root}/${file}`);
-    if (!path.startsWith(root === "/" ? root : `${root}/`))
+    if (path !== root && !path.startsWith(root === "/" ? root : `${root}/`))
       throw refuse("is a link that leads outside the sources directory");
     await using handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     const stat = await handle.stat();

@@ -46,8 +46,9 @@ const TOTAL_MS = 60_000;
 const REQUEST_MS = 10_000;
 const ATTEMPTS = 4;
 
-/** How many more items a Query asks for when it has to make up for some that were passed over. */
+/** How many more items a Query asks for, at least and at most, to make up for those that were passed over. */
 const FEW = 10;
+const MOST = 1_000_000;
 
 /** How a range is read. */
 export interface Reading {
@@ -64,6 +65,30 @@ interface Attempts {
   doubtful: boolean;
 }
 
+/** SHA-256 and its HMAC in Bun's own code; what the SDK would load for them costs a millisecond. */
+class NativeSha256 {
+  readonly #secret: string | Uint8Array | undefined;
+  #hasher: Bun.CryptoHasher;
+
+  constructor(secret?: string | ArrayBuffer | ArrayBufferView) {
+    this.#secret =
+      secret instanceof ArrayBuffer ? new Uint8Array(secret) : (secret as string | Uint8Array | undefined);
+    this.#hasher = new Bun.CryptoHasher("sha256", this.#secret);
+  }
+
+  update(data: Uint8Array): void {
+    this.#hasher.update(data);
+  }
+
+  async digest(): Promise<Uint8Array> {
+    return this.#hasher.digest();
+  }
+
+  reset(): void {
+    this.#hasher = new Bun.CryptoHasher("sha256", this.#secret);
+  }
+}
+
 /** What the client hands to its request handler, as far as it matters here. */
 interface HttpRequest {
   method: string;
@@ -75,23 +100,21 @@ interface HttpRequest {
   body?: string | Uint8Array<ArrayBuffer>;
 }
 
-/** Opens a table; sends nothing yet. All its requests together may take 60 s, each attempt of one 10 s. */
+/** Opens a table; asks nothing yet. All its requests together may take 60 s, each attempt of one 10 s. */
 export function openTable(connection: Connection): Table {
   const { region, endpoint, accessKey, secretKey, sessionToken } = connection;
+  const requestHandler = {
+    handle: (request: HttpRequest, attempts: Partial<Attempts>) => handle(table, request, attempts),
+  };
   const client = new DynamoDBClient({
     region,
     ...(endpoint ? { endpoint } : { ignoreConfiguredEndpointUrls: true }),
-    ...(accessKey &&
-      secretKey && {
-        credentials: {
-          accessKeyId: accessKey,
-          secretAccessKey: secretKey,
-          ...(sessionToken && { sessionToken }),
-        },
-      }),
-    requestHandler: {
-      handle: (request: HttpRequest, attempts: Attempts) => handle(table, request, attempts),
-    },
+    credentials:
+      accessKey && secretKey
+        ? { accessKeyId: accessKey, secretAccessKey: secretKey, ...(sessionToken && { sessionToken }) }
+        : async () => (await import("./credentials.ts")).defaultCredentials(region, requestHandler),
+    requestHandler,
+    sha256: NativeSha256,
     maxAttempts: ATTEMPTS,
     retryMode: "standard",
     defaultUserAgentProvider: async () => [["dynamo-keyval-resource", version]],
@@ -137,7 +160,7 @@ export async function* queryItems(
         ...(to !== undefined && { ":to": { S: to } }),
       },
       ScanIndexForward: !newestFirst,
-      Limit: limit && (start ? Math.max(limit - seen, FEW) : limit),
+      Limit: limit && Math.min(seen < limit ? limit - seen : Math.max(seen - limit, FEW), MOST),
       ExclusiveStartKey: start,
     });
     const answer = await told(table, "dynamodb:Query", table.client.send(command, firstAttempt()));
@@ -218,6 +241,8 @@ export interface NewItem {
   created: string;
   value: string;
   putId: string;
+  /** Which build puts it; none outside Concourse. */
+  putBuild?: string | undefined;
 }
 
 /** Puts an item where none may be yet. The answer is an Error where none tells whether the item is stored now. */
@@ -295,8 +320,13 @@ export function textOf(attribute: AttributeValue | undefined): string | undefine
   return attribute?.S ?? attribute?.N;
 }
 
-function attributesOf(connection: Connection, { created, value, putId }: NewItem): Item {
-  return { ...keyOf(connection, created), value: { S: value }, put_id: { S: putId } };
+function attributesOf(connection: Connection, { created, value, putId, putBuild }: NewItem): Item {
+  return {
+    ...keyOf(connection, created),
+    value: { S: value },
+    put_id: { S: putId },
+    ...(putBuild && { put_build: { S: putBuild } }),
+  };
 }
 
 function isBefore(item: Item, time: number | undefined): boolean {
@@ -316,27 +346,33 @@ function firstAttempt(): Attempts {
   return { requestTimeout: REQUEST_MS, doubtful: false };
 }
 
+/** An answer within the table's deadline, or an Error in the user's words. */
 async function told<Output>(table: Table, action: string, answer: Promise<Output>): Promise<Output> {
+  const left = AbortSignal.timeout(Math.max(table.deadline - performance.now(), 0));
+  const late = new Promise<never>((_, reject) => {
+    left.addEventListener("abort", () => reject(left.reason));
+  });
   try {
-    return await answer;
+    return await Promise.race([answer, late]);
   } catch (error) {
     throw failure(error, action, table);
   }
 }
 
 /** One attempt of a request, over fetch: it minds the proxy variables and can really be ended. */
-async function handle(table: Table, request: HttpRequest, attempts: Attempts) {
-  const left = table.deadline - performance.now();
-  if (left <= 0) throw new Error(`the ${TOTAL_MS / 1000} s for all requests are over`);
-  const { protocol, hostname, port, path, method, headers, body = null } = request;
+async function handle(table: Table, request: HttpRequest, attempts: Partial<Attempts>) {
+  const { protocol, hostname, port, path, method, body = null } = request;
+  const left = Math.min(table.deadline - performance.now(), attempts.requestTimeout ?? REQUEST_MS);
   try {
     const response = await fetch(`${protocol}//${hostname}${port ? `:${port}` : ""}${path}`, {
       method,
       // The checksum is that of the bytes as they are sent.
-      headers: { ...headers, "accept-encoding": "identity" },
+      headers: { ...request.headers, "accept-encoding": "identity" },
       body,
       redirect: "manual",
-      signal: AbortSignal.timeout(Math.min(left, attempts.requestTimeout)),
+      // Else an environment variable makes Bun print requests, with their tokens and values.
+      verbose: false,
+      signal: AbortSignal.timeout(Math.max(left, 0)),
       ...(table.caCerts && { tls: { ca: await trusted(table.caCerts) } }),
     });
     const bytes = await response.bytes();
@@ -344,9 +380,13 @@ async function handle(table: Table, request: HttpRequest, attempts: Attempts) {
     if (checksum !== null && Number(checksum) !== Bun.hash.crc32(bytes)) {
       throw Object.assign(new Error("an answer arrived damaged"), { code: "ECONNRESET" });
     }
-    attempts.doubtful ||= response.status >= 500;
+    const { status: statusCode } = response;
+    attempts.doubtful ||= statusCode < 400 || statusCode >= 500;
+    const { date, ...headers } = Object.fromEntries(response.headers);
+    // With a date that is far from ours, the SDK takes every refusal for one of our clock and tries again.
+    const isOfClock = statusCode < 400 || /Signature|Expired/.test(new TextDecoder().decode(bytes));
     return {
-      response: { statusCode: response.status, headers: Object.fromEntries(response.headers), body: bytes },
+      response: { statusCode, headers: { ...headers, ...(isOfClock && date && { date }) }, body: bytes },
     };
   } catch (error) {
     attempts.doubtful ||= !neverSent(error);

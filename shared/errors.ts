@@ -7,7 +7,8 @@ const THROTTLED = /^(ProvisionedThroughputExceededException|ThrottlingException|
 
 /** Codes of fetch for a request that did not leave this machine. */
 const NEVER_SENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$|CERT|UNABLE_TO_/;
-const UNTRUSTED = /CERT|UNABLE_TO_|HOSTNAME_MISMATCH/;
+const UNTRUSTED = /CERT|UNABLE_TO_/;
+const NETWORK = /^(ECONN|EHOST|ENET|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|FailedToOpenSocket)/;
 
 /** What the SDK adds to an error; an error of fetch has a `code` and no status. */
 interface AwsError extends Error {
@@ -41,12 +42,16 @@ function explain(error: AwsError, action: string, table: Told): string {
   const { name, $metadata = {} } = error;
   const message = error.message.replace(/\s+/g, " ");
   const where = `table ${table.tableName} in ${table.region}`;
-  const host = table.endpoint ? new URL(table.endpoint).host : `dynamodb.${table.region}.amazonaws.com`;
+  const host = table.endpoint
+    ? new URL(table.endpoint).host
+    : `dynamodb.${table.region}.amazonaws.com${table.region.startsWith("cn-") ? ".cn" : ""}`;
   if (name === "ResourceNotFoundException") {
     return `${where} does not exist, for these credentials at least; create it: ${createTable(table)}`;
   }
   if (name === "ValidationException") {
-    return /schema|not supported|Missing the key|Type mismatch for key|number of conditions/i.test(message)
+    return /schema|key condition not supported|Missing the key|Type mismatch for key|number of conditions/i.test(
+      message,
+    )
       ? `${where} has other keys than partition key ${table.partitionKey} (S) and sort key created (S); check source.partition_key, or create a table: ${createTable(table)}`
       : `${where}: DynamoDB refuses ${action}: ${message}`;
   }
@@ -56,13 +61,13 @@ function explain(error: AwsError, action: string, table: Told): string {
   if (
     /^(UnrecognizedClientException|InvalidClientTokenId|MissingAuthenticationToken(Exception)?)$/.test(name)
   ) {
-    return `DynamoDB does not know ${given(table, "access_key")}; is it deleted or mistyped, or is a session_token missing?`;
+    return `DynamoDB does not know ${given(table, "access_key", "the access key")}; is it deleted or mistyped, or is a session_token missing?`;
   }
   if (/^(InvalidSignatureException|IncompleteSignatureException|SignatureDoesNotMatch)$/.test(name)) {
-    return `DynamoDB refuses the signature of ${given(table, "secret_key")}; is it mistyped, or is this worker's clock wrong?`;
+    return `DynamoDB refuses what was signed with ${given(table, "secret_key", "the secret key")}; is it mistyped, or is this worker's clock wrong?`;
   }
   if (name.startsWith("Expired"))
-    return `${given(table, "session_token")} has expired; DynamoDB needs a new one`;
+    return `DynamoDB refuses ${given(table, "session_token", "the session token")}: it has expired`;
   if (name === "CredentialsProviderError") {
     return "no AWS credentials are found; give source.access_key and source.secret_key, or the worker a role";
   }
@@ -70,10 +75,14 @@ function explain(error: AwsError, action: string, table: Told): string {
     return `${where}: DynamoDB throttles ${action}, after ${$metadata.attempts ?? 1} attempts; raise the table's capacity or use on-demand billing`;
   }
   if (name === "TimeoutError") return `${host} gave no answer to ${action} in time; ${unreachable(table)}`;
-  if (UNTRUSTED.test(String(error.code))) {
-    return `the certificate of ${host} is not trusted (${error.code}); give its CA in source.ca_certs or among the worker's certificates`;
+  const code = codeOf(error) ?? "";
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID")
+    return `the certificate of ${host} is one for other hosts; ${unreachable(table)}`;
+  if (code === "CERT_HAS_EXPIRED") return `the certificate of ${host} has expired`;
+  if (UNTRUSTED.test(code)) {
+    return `the certificate of ${host} is not trusted (${code}); give its CA in source.ca_certs or among the worker's certificates`;
   }
-  if (error.code) return `${host} cannot be reached (${error.code}); ${unreachable(table)}`;
+  if (NETWORK.test(code)) return `${host} cannot be reached (${code}); ${unreachable(table)}`;
   if ($metadata.httpStatusCode === undefined) return `${action} failed: ${message}`;
   if (error.$fault === undefined || name === "Unknown") {
     return `${host} gave an answer that is not DynamoDB's (HTTP ${$metadata.httpStatusCode}); ${unreachable(table)}`;
@@ -81,8 +90,8 @@ function explain(error: AwsError, action: string, table: Told): string {
   return `${where}: DynamoDB answers ${action} with ${name} (HTTP ${$metadata.httpStatusCode}): ${message}`;
 }
 
-function given(table: Told, field: string): string {
-  return table.accessKey ? `source.${field}` : "the credentials of AWS's default chain";
+function given(table: Told, field: string, otherwise: string): string {
+  return table.accessKey ? `source.${field}` : `${otherwise} of AWS's default chain`;
 }
 
 function unreachable(table: Told): string {

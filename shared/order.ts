@@ -26,6 +26,8 @@ export interface Put {
 export interface PutOptions {
   /** Whether a newest value that is this one already is answer enough. */
   skipUnchanged: boolean;
+  /** Which build puts; kept with the item. */
+  putBuild: string | undefined;
   warn: (message: string) => void;
 }
 
@@ -44,7 +46,7 @@ const LAST_PLACE = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
 export async function putNewest(
   table: Table,
   value: string,
-  { skipUnchanged, warn }: PutOptions,
+  { skipUnchanged, putBuild, warn }: PutOptions,
 ): Promise<Put> {
   const putId = crypto.randomUUID();
   for (;;) {
@@ -52,8 +54,14 @@ export async function putNewest(
     if (newest && skipUnchanged && textOf(newest.item.value) === value)
       return { created: newest.created, written: false };
     const created = await nextPlace(table, newest, putNext, warn);
-    if (created !== undefined && (await fill(table, { created, value, putId })))
+    if (created !== undefined && (await fill(table, { created, value, putId, putBuild }))) {
+      if ((timeOf(created) ?? 0) > Date.now() + FAR_AHEAD_MS) {
+        warn(
+          `the key's history is ahead of this worker's clock by more than five minutes; the item is of ${created}`,
+        );
+      }
       return { created, written: true };
+    }
   }
 }
 
@@ -73,7 +81,7 @@ export async function deleteOldest(table: Table, keep: number, justPut: string):
   const upToKept = { from: FIRST_ISO, to: isoCreated(oldestKept.time) };
   const oldestIso = await takeItems(table, upToKept, { limit: MOST_DELETED + 1, attributes }, timed);
   const oldest = [...oldestIso, ...oldStyle].toSorted(compareCreated);
-  const hourBefore = (timeOf(justPut) ?? 0) - HOUR_MS;
+  const hourBefore = Math.min(timeOf(justPut) ?? 0, Date.now()) - HOUR_MS;
   for (const [index, item] of oldest.slice(0, MOST_DELETED).entries()) {
     const nextNewer = oldest[index + 1];
     if (!nextNewer || nextNewer.time >= hourBefore || compareCreated(item, oldestKept) >= 0) return;
@@ -110,16 +118,11 @@ async function nextPlace(
   if (now < FIRST_NOW)
     throw new Error(`this worker's clock is wrong, it says ${isoCreated(now)}; nothing is put`);
   const claimed = timeOf(putNext?.S ?? "");
-  const isFree = claimed !== undefined && claimed > (newest?.time ?? 0);
+  const isFree = claimed !== undefined && claimed > (newest?.time ?? FIRST_NOW);
   const place = isFree ? claimed : Math.max(now, (newest?.time ?? 0) + 1);
   if (place > LAST_PLACE)
     throw new Error(`no item can be newer than the newest one, of ${newest?.created}; delete it`);
   const created = isoCreated(place);
-  if (place > now + FAR_AHEAD_MS) {
-    warn(
-      `the newest item is ahead of this worker's clock by more than five minutes; the new one, of ${created}, follows it`,
-    );
-  }
   if (isFree) return created;
   const outcome = await claimPlace(table, created, putNext);
   if (outcome === "denied") {

@@ -4,6 +4,7 @@ import type { Connection } from "./dynamodb.ts";
 /** How many versions a check without a version gives back, unless `source.history` says otherwise. */
 export const DEFAULT_HISTORY = 1000;
 
+const REGION = /^[a-z\d]([a-z\d-]{0,61}[a-z\d])?$/i;
 const DEFAULT_REGION = "us-east-1";
 const SHOWN_BYTES = 1024;
 
@@ -79,7 +80,7 @@ const sourceFields = {
     "the value of the partition key",
   ),
   region: optional(
-    v.pipe(text, v.regex(/^[a-z\d]([a-z\d-]{0,61}[a-z\d])?$/i, "is no AWS region, such as eu-west-1")),
+    v.pipe(text, v.regex(REGION, "is no AWS region, such as eu-west-1")),
     "the table's region; else AWS_REGION, AWS_DEFAULT_REGION, us-east-1",
   ),
   access_key: optional(secret, "an access key id; without it, AWS's default credential chain"),
@@ -93,15 +94,15 @@ const sourceFields = {
   history: optional(count, `how many versions a check without a version gives back; else ${DEFAULT_HISTORY}`),
   ca_certs: optional(
     v.array(
-      v.pipe(text, v.includes("-----BEGIN CERTIFICATE-----", "is no PEM certificate")),
+      v.pipe(
+        text,
+        v.check(isCertificates, "is no PEM certificate; its lines have to be kept, as after ca_certs: [|"),
+      ),
       needs("a list of PEM texts is needed"),
     ),
     "a list of certificates (PEM) to trust besides the system's",
   ),
-  keep: optional(
-    count,
-    "how many of the newest items a put leaves; older ones go when they are over an hour old",
-  ),
+  keep: optional(count, "how many of the newest items a put leaves, besides those of the last hour"),
 };
 
 /** `source` of a resource: where its key is kept, how to get there, and what to offer from it. */
@@ -161,7 +162,10 @@ const InParams = v.object(
 const OutParams = v.pipe(
   v.object(
     {
-      file: optional(filled, "the file under the sources directory whose text is the value"),
+      file: optional(
+        v.pipe(filled, v.excludes("\0", "has a NUL character in it")),
+        "the file under the sources directory whose text is the value",
+      ),
       value: v.pipe(v.optional(value), v.description("the value itself, in quotes")),
       skip_unchanged: optional(flag, "put nothing when the newest value is already this one"),
     },
@@ -218,13 +222,21 @@ export function connectionOf(source: Source): Connection {
     tableName: source.table_name,
     partitionKey: source.partition_key,
     key: source.key,
-    region: source.region ?? (process.env.AWS_REGION || process.env.AWS_DEFAULT_REGION || DEFAULT_REGION),
+    region: source.region ?? regionOfEnvironment(),
     endpoint: source.endpoint ?? undefined,
     accessKey: source.access_key ?? undefined,
     secretKey: source.secret_key ?? undefined,
     sessionToken: source.session_token ?? undefined,
     caCerts: source.ca_certs ?? undefined,
   };
+}
+
+function regionOfEnvironment(): string {
+  const name = process.env.AWS_REGION ? "AWS_REGION" : "AWS_DEFAULT_REGION";
+  const region = process.env[name] || DEFAULT_REGION;
+  if (!REGION.test(region))
+    throw new Error(`${name} is no AWS region, such as eu-west-1; source.region has precedence`);
+  return region;
 }
 
 /** What Concourse shows beside a version: of the value the first KB, its whole size in bytes, and where it is kept. */
@@ -257,11 +269,12 @@ export function fieldsOf(schema: RequestSchema): Record<string, v.ObjectEntries>
   };
 }
 
-/** The request in a parsed JSON document; throws an Error with every mistake in it, one a line, and none of its values. */
+/** The request in a parsed JSON document; throws an AggregateError of every mistake in it, by path and with none of its values. */
 export function parseRequest<Schema extends RequestSchema>(
   schema: Schema,
   document: unknown,
 ): v.InferOutput<Schema> {
+  if (Array.isArray(document)) throw new Error("request: is a list; a JSON object is needed");
   const parsed = v.safeParse(schema, document);
   const mistakes = (parsed.issues ?? []).map(
     (issue) => `${v.getDotPath(issue) ?? "request"}: ${issue.message}`,
@@ -269,7 +282,9 @@ export function parseRequest<Schema extends RequestSchema>(
   for (const [part, fields] of Object.entries(fieldsOf(schema))) {
     mistakes.push(...unknownFields(part, Object(document)[part], Object.keys(fields)));
   }
-  if (!parsed.success || mistakes.length > 0) throw new Error(mistakes.join("\n"));
+  if (!parsed.success || mistakes.length > 0) {
+    throw new AggregateError(mistakes.map((mistake) => new Error(mistake)));
+  }
   return parsed.output;
 }
 
@@ -317,6 +332,16 @@ function isEndpoint(given: string): boolean {
   );
 }
 
+function isCertificates(pem: string): boolean {
+  const { X509Certificate } = process.getBuiltinModule("node:crypto");
+  const certificates = pem.match(/^-----BEGIN CERTIFICATE-----$[^-]+^-----END CERTIFICATE-----$/gm) ?? [];
+  try {
+    return certificates.map((certificate) => new X509Certificate(certificate)).length > 0;
+  } catch {
+    return false;
+  }
+}
+
 function oneWord(name: string): string {
   return /^[\w-]{1,100}$/.test(name) ? name : JSON.stringify(name.slice(0, 100));
 }
@@ -329,14 +354,14 @@ function nearest(name: string, known: string[]): string {
 
 /** How many characters to insert, delete or replace to make one word of the other (Levenshtein). */
 function editDistance(from: string, to: string): number {
-  let row = Array.from({ length: to.length + 1 }, (_, index) => index);
+  let distances = Array.from({ length: to.length + 1 }, (_, index) => index);
   for (let index = 0; index < from.length; index++) {
     const next = [index + 1];
     for (let column = 1; column <= to.length; column++) {
-      const replaced = row[column - 1]! + Number(to[column - 1] !== from[index]);
-      next.push(Math.min(replaced, row[column]! + 1, next[column - 1]! + 1));
+      const replaced = distances[column - 1]! + Number(to[column - 1] !== from[index]);
+      next.push(Math.min(replaced, distances[column]! + 1, next[column - 1]! + 1));
     }
-    row = next;
+    distances = next;
   }
-  return row.at(-1)!;
+  return distances.at(-1)!;
 }

@@ -1,6 +1,13 @@
 import * as v from "valibot";
 import { version } from "../package.json";
+import { codeOf } from "./errors.ts";
 import { fieldsOf, parseRequest, type RequestSchema } from "./schema.ts";
+
+/** A shorter text is part of ordinary words. */
+const LEAST_HIDDEN = 8;
+
+/** A request that takes longer to come may be waited for at a terminal. */
+const LATE_MS = 100;
 
 /** What a step is given besides its request. */
 export interface Surroundings {
@@ -8,6 +15,8 @@ export interface Surroundings {
   folder: string;
   /** Tells the user something that does not fail the step: one line on stderr. */
   warn: (message: string) => void;
+  /** Keeps a text out of whatever is told from now on. */
+  hide: (text: string) => void;
 }
 
 /** How one of the three executables is called. */
@@ -35,11 +44,17 @@ export async function runStep<Schema extends RequestSchema>(step: Step<Schema>):
   for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15 })) {
     process.on(signal, () => process.exit(128 + number));
   }
-  let secrets: string[] = [];
+  const hidden = new Set<string>();
+  const hide = (text: unknown) => {
+    if (typeof text === "string" && text.length >= LEAST_HIDDEN) hidden.add(text);
+  };
   const told = new Set<string>();
   const tell = (message: string) => {
-    const line = oneLine(secrets.reduce(blank, message));
-    if (!told.has(line)) console.error(line);
+    const line = [...hidden]
+      .reduce((shown, text) => shown.replaceAll(text, "***"), message)
+      .replace(/\p{Cc}+/gu, " ");
+    // Not console.error, which colours its lines where a CI system asks for colours.
+    if (!told.has(line)) console.warn(line);
     told.add(line);
   };
   try {
@@ -47,21 +62,18 @@ export async function runStep<Schema extends RequestSchema>(step: Step<Schema>):
     if (words.includes("--help") || words.includes("-h")) return await write(usage(step));
     if (words.includes("--version")) return await write(`${version}\n`);
     const folder = folderOf(step, words);
-    if (await isTerminal()) throw new Error(usage(step));
-    const document = await readDocument();
-    secrets = secretsOf(document);
+    const document = await readDocument(step);
+    for (const secret of secretsOf(document)) hide(secret);
     const request = parseRequest(step.request, document);
-    const answer = await step.run(request, { folder, warn: (message) => tell(`warning: ${message}`) });
+    const answer = await step.run(request, { folder, hide, warn: (message) => tell(`warning: ${message}`) });
     await write(`${JSON.stringify(answer)}\n`);
   } catch (error) {
-    for (const line of messageOf(error).trimEnd().split("\n")) tell(line);
+    for (const one of error instanceof AggregateError ? error.errors : [error]) {
+      tell(one instanceof Error ? one.message : String(one));
+    }
     // Another request may still be under way, and nobody waits for its answer.
     process.exit(1);
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 async function write(text: string): Promise<void> {
@@ -81,14 +93,24 @@ function folderOf(step: CommandLine, words: string[]): string {
   );
 }
 
-/** node:tty costs several milliseconds, so it is asked only about what may be a terminal. */
-async function isTerminal(): Promise<boolean> {
-  const stat = await Bun.stdin.stat();
-  return stat.isCharacterDevice() && (await import("node:tty")).isatty(0);
+async function showUsageInTerminal(step: CommandLine): Promise<void> {
+  const { isatty } = await import("node:tty");
+  if (!isatty(0)) return;
+  console.warn(usage(step));
+  process.exit(1);
 }
 
-async function readDocument(): Promise<unknown> {
-  const bytes = await Bun.stdin.bytes();
+async function readDocument(step: CommandLine): Promise<unknown> {
+  // To ask at once whether it is a terminal would cost every step some milliseconds.
+  const late = setTimeout(() => void showUsageInTerminal(step), LATE_MS);
+  let bytes;
+  try {
+    bytes = await Bun.stdin.bytes();
+  } catch (cause) {
+    throw new Error(`request: stdin cannot be read: ${codeOf(cause)}`, { cause });
+  } finally {
+    clearTimeout(late);
+  }
   if (bytes.length === 0) throw new Error("request: stdin is empty; a JSON document is needed");
   let text;
   try {
@@ -104,19 +126,13 @@ async function readDocument(): Promise<unknown> {
   }
 }
 
-function secretsOf(document: unknown): string[] {
-  const source = Object(Object(document).source);
-  return [source.secret_key, source.session_token, source.access_key].filter(
-    (secret) => typeof secret === "string" && secret.length >= 8,
-  );
-}
-
-function blank(message: string, secret: string): string {
-  return message.replaceAll(secret, "***");
-}
-
-function oneLine(message: string): string {
-  return message.replace(/\p{Cc}+/gu, " ");
+/** What no line on stderr may show, as far as it is known from the start. */
+function secretsOf(document: unknown): unknown[] {
+  const { source, params, version: known } = Object(document);
+  const { access_key, secret_key, session_token } = Object(source);
+  const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = process.env;
+  const ofEnvironment = [AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN];
+  return [access_key, secret_key, session_token, ...ofEnvironment, Object(params).value, Object(known).value];
 }
 
 function usage(step: CommandLine): string {

@@ -6,11 +6,11 @@ const readme = await Bun.file(`${import.meta.dir}/../README.md`).text();
 /** The names in the first column of the table that has this head, in the section with this heading. */
 function fieldsInReadme(heading: string, head: string): string[] {
   const section = readme.split(/^#+ /m).find((part) => part.startsWith(heading)) ?? "";
-  const rows = section.split("\n").filter((line) => line.startsWith("|"));
-  const start = rows.findIndex((row) => row.startsWith(`| ${head} `));
-  return rows
+  const lines = section.split("\n").filter((line) => line.startsWith("|"));
+  const start = lines.findIndex((line) => line.startsWith(`| ${head} `));
+  return lines
     .slice(start + 1)
-    .flatMap((row) => Array.from(row.split("|")[1]?.matchAll(/`(\w+)`/g) ?? [], ([, name]) => name!));
+    .flatMap((line) => Array.from(line.split("|")[1]?.matchAll(/`(\w+)`/g) ?? [], ([, name]) => name!));
 }
 
 test.each([
@@ -21,9 +21,15 @@ test.each([
   expect(fieldsInReadme(heading, table)).toEqual(Object.keys(fields ?? {}));
 });
 
-test("README's JSON and its commands are those of the product", async () => {
+test("README's commands are those of the package, by the Bun that it is pinned to", async () => {
   const { packageManager, scripts } = await import("../package.json");
-  for (const [, name = ""] of readme.matchAll(/^npx --yes bun@[\d.]+ run (\w+)/gm))
-    expect(scripts).toHaveProperty(name);
-  for (const [, version] of readme.matchAll(/npx --yes (bun@[\d.]+)/g)) expect(version).toBe(packageManager);
+  const commands = Array.from(readme.matchAll(/npx --yes (\S+) run (\w+)/g), ([, bun, name]) => ({
+    bun,
+    name,
+  }));
+  expect(commands.map(({ name }) => name)).toEqual(["demo", "test"]);
+  for (const { bun, name } of commands) {
+    expect(bun).toBe(packageManager);
+    expect(scripts).toHaveProperty(name!);
+  }
 });

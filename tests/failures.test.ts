@@ -82,13 +82,13 @@ describeSubjects("a failure", ({ createTable, ...steps }) => {
       "a wrong secret key",
       () =>
         awsError("InvalidSignatureException", "The Canonical String should have been: secret-of-the-tests"),
-      /^DynamoDB refuses the signature of source\.secret_key; .*clock/,
+      /^DynamoDB refuses what was signed with source\.secret_key; .*clock/,
       everywhere,
     ],
     [
       "an expired token",
       () => awsError("ExpiredTokenException", "The security token included in the request is expired"),
-      /^source\.session_token has expired/,
+      /^DynamoDB refuses source\.session_token: it has expired/,
       everywhere,
     ],
     ...["ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"].map(
@@ -256,6 +256,33 @@ describeSteps("without a DynamoDB", (steps) => {
       env,
     );
     expect(seen).toEqual(["http://dynamodb.invalid/"]);
+  });
+
+  test("a silent source of credentials ends a step in seconds, and it says so", async () => {
+    using silent = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data: () => {} } });
+    const { access_key: _, secret_key: __, ...others } = source;
+    const uri = `http://127.0.0.1:${silent.port}/credentials`;
+    await expectFailure(steps, "check", others, /^no AWS credentials are found/, {
+      AWS_CONTAINER_CREDENTIALS_FULL_URI: uri,
+    });
+  }, 30_000);
+
+  test("settings of the environment make a step tell no more, and in no colour", async () => {
+    const env = { BUN_CONFIG_VERBOSE_FETCH: "curl", FORCE_COLOR: "1" };
+    const endpoint = "http://127.0.0.1:1";
+    await expectFailure(
+      steps,
+      "out",
+      { ...source, session_token: "marker-of-a-token", endpoint },
+      /^127\.0\.0\.1:1 cannot/,
+      env,
+    );
+  });
+
+  test("a region of the environment that is none is told", async () => {
+    await expectFailure(steps, "check", source, /^AWS_REGION is no AWS region/, {
+      AWS_REGION: "not a region!",
+    });
   });
 
   test("a silent endpoint ends a step within a minute, and it says so", async () => {

@@ -41,11 +41,11 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
 
   test.each<[string, string, string[]]>([
     ["a minute", ago(-MINUTE), []],
-    ["ten minutes", ago(-10 * MINUTE), ["warning: the newest item is ahead of this worker's clock"]],
+    ["ten minutes", ago(-10 * MINUTE), ["warning: the key's history is ahead of this worker's clock"]],
     [
       "ten minutes, old-style",
       oldStyleCreated(Date.now() + 10 * MINUTE),
-      ["warning: the newest item is ahead"],
+      ["warning: the key's history is ahead"],
     ],
   ])("follows a newest item that is ahead of the clock by %s", async (_, newest, lines) => {
     await using table = await createTable();
@@ -85,6 +85,7 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     ["at the newest item", "2026-01-01T00:00:00.000Z"],
     ["before it", "2025-12-01T00:00:00.000Z"],
     ["no time", "soon"],
+    ["of another century", "1999-01-01T00:00:00.000Z"],
   ])("a head whose put_next is %s claims nothing", async (_, putNext) => {
     await using table = await createTable();
     await table.add({ created: "2026-01-01T00:00:00.000Z", value: "0" });
@@ -144,6 +145,53 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     expect(await table.items()).toMatchObject(versions.toSorted(byCreated));
   });
 
+  test("a refusal is no matter of the clock, however far away DynamoDB's is", async () => {
+    await using table = await createTable();
+    await put(table, "0");
+    let claims = 0;
+    await using proxy = startProxy(table.source.endpoint, ({ operation }) => {
+      if (operation !== "UpdateItem" || claims++ > 0) return undefined;
+      const answer = awsError("ConditionalCheckFailedException", "The conditional request failed");
+      answer.headers.set("date", new Date(Date.now() + HOUR).toUTCString());
+      return answer;
+    });
+    await put(table, "1", proxy.endpoint);
+    expect(proxy.asked.map(({ operation }) => operation)).toEqual([
+      "Query",
+      "Query",
+      "UpdateItem",
+      "Query",
+      "Query",
+      "UpdateItem",
+      "PutItem",
+    ]);
+  });
+
+  test("a wrong clock is corrected by what DynamoDB says", async () => {
+    await using table = await createTable();
+    let refused = 0;
+    await using proxy = startProxy(table.source.endpoint, () => {
+      if (refused++ > 0) return undefined;
+      const answer = awsError("InvalidSignatureException", "Signature not yet current");
+      answer.headers.set("date", new Date(Date.now() + HOUR).toUTCString());
+      return answer;
+    });
+    await answerOf("check", { source: { ...table.source, endpoint: proxy.endpoint } });
+    const [first, second] = proxy.asked.map(({ headers }) => headers["x-amz-date"]!);
+    const hours = (text: string) => Number(text.slice(9, 11));
+    expect((hours(second!) - hours(first!) + 24) % 24).toBe(1);
+  });
+
+  test("many items whose created is no time cost a put few requests", async () => {
+    await using table = await createTable();
+    await table.add(
+      ...Array.from({ length: 1000 }, (_, index) => ({ created: `zz-${index}`, value: "odd" })),
+    );
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
+    await put(table, "1", proxy.endpoint);
+    expect(proxy.asked.length).toBeLessThan(15);
+  });
+
   test("a put asks four requests", async () => {
     await using table = await createTable();
     await put(table, "0");
@@ -153,16 +201,24 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     expect(operations).toEqual(["Query", "Query", "UpdateItem", "PutItem"]);
   });
 
-  test("a put whose answer was lost is recognised as its own", async () => {
+  test.each<[string, () => Response, number]>([
+    ["an error in place of the answer", () => awsError("InternalServerError", "the answer is lost", 500), 2],
+    [
+      "half an answer",
+      () => new Response('{"Attr', { headers: { "content-type": "application/x-amz-json-1.0" } }),
+      1,
+    ],
+    ["a page of a portal", () => new Response("<html>", { headers: { "content-type": "text/html" } }), 1],
+  ])("a put whose answer was lost is recognised as its own: %s", async (_, answer, requests) => {
     await using table = await createTable();
     let lost = 0;
     await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
       if (operation !== "PutItem" || lost++ > 0) return undefined;
       await table.send(operation, body);
-      return awsError("InternalServerError", "the answer is lost", 500);
+      return answer();
     });
     const version = await put(table, "1", proxy.endpoint);
-    expect(lost).toBe(2);
+    expect(lost).toBe(requests);
     expect(await table.items()).toMatchObject([version]);
     expect(await table.items()).toHaveLength(1);
   });

@@ -113,6 +113,36 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
     expect(`${stdout}${stderr.join("\n")}`).toContain(region);
   });
 
+  test.each<[string, Record<string, string>, string | undefined]>([
+    [
+      "a job's build",
+      {
+        ATC_EXTERNAL_URL: "https://ci.example.com",
+        BUILD_ID: "4711",
+        BUILD_TEAM_NAME: "main",
+        BUILD_PIPELINE_NAME: "my app",
+        BUILD_JOB_NAME: "build",
+        BUILD_NAME: "12",
+      },
+      "https://ci.example.com/teams/main/pipelines/my%20app/jobs/build/builds/12",
+    ],
+    [
+      "a build of no job",
+      { ATC_EXTERNAL_URL: "https://ci.example.com/", BUILD_ID: "4711" },
+      "https://ci.example.com/builds/4711",
+    ],
+    ["no build", {}, undefined],
+  ])("says which build put an item: %s", async (_, env, build) => {
+    await using table = await createTable();
+    const request = { source: table.source, params: { value: "1" } };
+    const { version, metadata } = await answerOf<Answer>("out", request, { words: [folder], env });
+    expect(metadata.filter(({ name }) => name === "build")).toEqual(
+      build === undefined ? [] : [{ name: "build", value: build }],
+    );
+    expect((await table.items()).map(({ put_build }) => put_build)).toEqual([build]);
+    expect(await answerOf<unknown>("check", { source: table.source }, { env })).toEqual([version]);
+  });
+
   test("puts in order, one after the other, and the head says where", async () => {
     await using table = await createTable();
     const versions: Version[] = [];
@@ -248,7 +278,7 @@ describeSteps("out refuses, before any request", ({ run }) => {
       "does not exist; the put step has these inputs: a ",
     ],
     ["a folder", { "a/b/x": "1" }, "a/b", "is a folder; name a file in it"],
-    ["the sources directory", { "a/x": "1" }, ".", "is"],
+    ["the sources directory", { "a/x": "1" }, ".", '"." is a folder; name a file in it'],
     ["a device", { "a/zero": ["/dev/zero"] }, "a/zero", "leads outside"],
     [
       "a missing file",
@@ -258,7 +288,7 @@ describeSteps("out refuses, before any request", ({ run }) => {
     ],
     ["a missing file without inputs", {}, "c/version.txt", "does not exist; the put step has no inputs"],
     ["a path through a file", { "a/x": "1" }, "a/x/y", "cannot be read: ENOTDIR"],
-    ["a file with NUL in its name", { "a/x": "1" }, "a\0b", "params.file"],
+    ["a file with NUL in its name", { "a/x": "1" }, "a\0b", "params.file: has a NUL character in it"],
     ["a file with a newline in its name", {}, "a\nb", '"a\\nb" does not exist'],
     ["invalid UTF-8", { "a/x": new Uint8Array([0x61, 0xff]) }, "a/x", "is not UTF-8 text"],
     ["half a surrogate pair", { "a/x": new Uint8Array([0xed, 0xa0, 0x80]) }, "a/x", "is not UTF-8 text"],

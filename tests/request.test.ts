@@ -104,6 +104,16 @@ describeSteps("a request", (steps) => {
         ["source.ca_certs: is a text; a list"],
       ],
       ["ca_certs of no PEM", { ca_certs: ["x"] }, ["source.ca_certs.0: is no PEM certificate"]],
+      [
+        "ca_certs whose lines were folded",
+        { ca_certs: ["-----BEGIN CERTIFICATE----- MIIB -----END CERTIFICATE-----"] },
+        ["source.ca_certs.0: is no PEM certificate; its lines have to be kept"],
+      ],
+      [
+        "ca_certs with a damaged one",
+        { ca_certs: ["-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"] },
+        ["source.ca_certs.0: is no PEM certificate"],
+      ],
       ["a misspelt field", { regoin: "x" }, ["source.regoin: is unknown; the nearest known field is region"]],
       ["a field of another case", { Key: "x" }, ["source.Key: is unknown; the nearest known field is key"]],
       ["a field named like a method", { constructor: 1 }, ["source.constructor: is unknown"]],
@@ -128,7 +138,7 @@ describeSteps("a request", (steps) => {
       ["no JSON", `{"secret_key": "${SECRET}"`, ["request: stdin is not one JSON document"]],
       ["two documents", "{}{}", ["request: stdin is not one JSON document"]],
       ["Latin-1", Buffer.from([0x22, 0xe9, 0x22]), ["request: stdin is not UTF-8"]],
-      ["a list", [], ["source: is missing"]],
+      ["a list", [], ["request: is a list; a JSON object is needed"]],
       ["null", null, ["request: is null; a JSON object"]],
       ["a text", `"${SECRET}"`, ["request: is a text; a JSON object"]],
       ["source that is a text", { ...request, source: SECRET }, ["source: is a text; an object"]],
@@ -137,7 +147,7 @@ describeSteps("a request", (steps) => {
         words: step === "check" ? [] : ["/tmp"],
       });
       expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
-      expect(stderr[0]).toStartWith(lines[0]!);
+      expect(stderr).toEqual(lines.map((line): string => expect.stringContaining(line)));
       expect(stderr.join("\n")).not.toContain(SECRET);
     });
 

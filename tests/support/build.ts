@@ -1,16 +1,71 @@
 /** Compiles the three executables: `bun run build [--target bun-linux-arm64] [--outdir dist]`. */
+import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
-const { values } = parseArgs({
-  options: { target: { type: "string" }, outdir: { type: "string", default: "dist" } },
-});
+const ROOT = resolve(`${import.meta.dir}/../..`);
 
-for (const step of ["check", "in", "out"]) {
+/** The parts of the SDK that have a form for browsers, which needs none of Node's built-ins and starts in half the time. */
+const FOR_BROWSERS = ["@aws-sdk/client-dynamodb", "@aws-sdk/core", "@smithy/core"];
+
+/**
+ * Takes the SDK's modules in their form for browsers, by the `browser` maps of its own packages; fails the build
+ * when an update of the SDK has modules elsewhere, so that some of them are not met.
+ */
+async function forBrowsers(): Promise<Bun.BunPlugin> {
+  const forms = new Map<string, string>();
+  for (const name of FOR_BROWSERS) {
+    const manifest = Bun.resolveSync(`${name}/package.json`, ROOT);
+    const path = (module: string) => resolve(dirname(manifest), module.replace(/(\.js)?$/, ".js"));
+    const { browser } = await Bun.file(manifest).json();
+    for (const [module, form] of Object.entries<string>(browser)) forms.set(path(module), path(form));
+  }
+  const met = new Set<string>();
+  return {
+    name: "for browsers",
+    setup: (build) => {
+      build.onLoad({ filter: /\/@(aws-sdk|smithy)\/.+\/(index|runtimeConfig)\.js$/ }, async ({ path }) => {
+        const form = forms.get(path);
+        if (form) met.add(path);
+        return {
+          contents: form ? `export * from ${JSON.stringify(form)};` : await Bun.file(path).text(),
+          loader: "js",
+        };
+      });
+      build.onEnd(() => {
+        const missing = [...forms.keys()].filter((path) => !met.has(path));
+        if (met.size > 0 && missing.length > 0) throw new Error(`not met in the SDK: ${missing.join(", ")}`);
+      });
+    },
+  };
+}
+
+/** The credential chain in one module, in its form for Node: it reads files and starts programs. */
+async function credentialChain(): Promise<Bun.BunPlugin> {
+  const path = `${ROOT}/shared/credentials.ts`;
+  const { outputs } = await Bun.build({
+    entrypoints: [path],
+    target: "bun",
+    format: "esm",
+    conditions: ["module"],
+    minify: true,
+  });
+  const contents = (await outputs[0]?.text()) ?? "";
+  return {
+    name: "credential chain",
+    setup: (build) => {
+      build.onLoad({ filter: /\/shared\/credentials\.ts$/ }, () => ({ contents, loader: "js" }));
+    },
+  };
+}
+
+/** Compiles a program into one file, for this machine or for another target that Bun knows. */
+export async function compile(entrypoint: string, outfile: string, target?: string): Promise<void> {
   await Bun.build({
-    entrypoints: [`${import.meta.dir}/../../${step}/main.ts`],
+    entrypoints: [entrypoint],
+    plugins: await Promise.all([forBrowsers(), credentialChain()]),
     compile: {
-      outfile: `${values.outdir}/${step}`,
-      ...(values.target && { target: values.target as Bun.Build.CompileTarget }),
+      outfile,
+      ...(target && { target: target as Bun.Build.CompileTarget }),
       // What a binary finds in the folder that it runs in is no part of it.
       autoloadDotenv: false,
       autoloadBunfig: false,
@@ -25,5 +80,15 @@ for (const step of ["check", "in", "out"]) {
     format: "esm",
     bytecode: true,
     minify: true,
+    splitting: true,
   });
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: { target: { type: "string" }, outdir: { type: "string", default: "dist" } },
+  });
+  for (const step of ["check", "in", "out"]) {
+    await compile(`${ROOT}/${step}/main.ts`, `${values.outdir}/${step}`, values.target);
+  }
 }

@@ -4,6 +4,7 @@ export interface Asked {
   body: Record<string, unknown>;
   authorization: string;
   token: string | null;
+  headers: Record<string, string>;
 }
 
 /** A stand-in for the engine's endpoint that keeps a list of what was asked. */
@@ -31,6 +32,7 @@ export function startProxy(
         body: JSON.parse(text),
         authorization: request.headers.get("authorization") ?? "",
         token: request.headers.get("x-amz-security-token"),
+        headers: Object.fromEntries(request.headers),
       };
       asked.push(one);
       return (

@@ -7,6 +7,9 @@ import {
   PutItemCommand,
   type PutItemCommandInput,
   paginateScan,
+  QueryCommand,
+  type QueryCommandInput,
+  type QueryCommandOutput,
   waitUntilTableExists,
 } from "@aws-sdk/client-dynamodb";
 import type { Engine } from "./engine.ts";
@@ -25,6 +28,8 @@ export interface TestTable extends AsyncDisposable {
   claim: (place: string) => Promise<void>;
   /** Sends a request as it was caught on its way. */
   send: (operation: string, body: Record<string, unknown>) => Promise<void>;
+  /** Asks a query as it was caught on its way, for what it costs. */
+  query: (body: Record<string, unknown>) => Promise<QueryCommandOutput>;
   /** All items of the table, by key and `created`, without the heads. */
   items: () => Promise<Record<string, string>[]>;
   /** The head of the source's key. */
@@ -118,6 +123,7 @@ export async function createTable(engine: Engine, layout: Layout = {}): Promise<
       if (operation !== "PutItem") throw new Error(`${operation} is none that a test repeats`);
       await client.send(new PutItemCommand(body as unknown as PutItemCommandInput));
     },
+    query: (body) => client.send(new QueryCommand(body as unknown as QueryCommandInput)),
     items: async () => (await scan()).filter((item) => item.created !== HEAD),
     head: async () => (await scan()).find((item) => item.created === HEAD && item[partitionKey] === key),
     [Symbol.asyncDispose]: async () => {
