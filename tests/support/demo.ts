@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { startDynalite } from "./engine.ts";
+import { printTable } from "./markdown.ts";
 import { type Answer, dist, type StepName, type Version } from "./step.ts";
 import { createTable } from "./table.ts";
 
@@ -57,21 +58,14 @@ try {
     `Its task reads artifacts/version.txt: "Artifact is ${(await Bun.file(`${destination}/version.txt`).text()).trim()}"`,
   );
   say("The table:");
-  const rows = (await table.items())
-    .toReversed()
-    .map(({ application, created, value }) => [application, created, value]);
-  const lines = [
-    ["application", "created", "value"],
-    null,
-    ...rows.map((row) => row.map((cell) => `\`${cell}\``)),
-  ];
-  const widths = [0, 1, 2].map((column) => Math.max(...lines.map((line) => line?.[column]?.length ?? 0)));
-  for (const line of lines) {
-    const cells = widths.map((width, column) =>
-      line === null ? "-".repeat(width) : (line[column] ?? "").padEnd(width),
-    );
-    console.log(line === null ? `|-${cells.join("-|-")}-|` : `| ${cells.join(" | ")} |`);
-  }
+  const items = (await table.items()).toReversed();
+  printTable(
+    items.map(({ application, created, value }) => ({
+      application: `\`${application}\``,
+      created: `\`${created}\``,
+      value: `\`${value}\``,
+    })),
+  );
 } finally {
   await rm(folder, { recursive: true });
 }

@@ -13,3 +13,10 @@ export async function startDynalite(): Promise<Engine> {
   server.unref();
   return { endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}` };
 }
+
+// As a program of its own, it says where it listens, and ends with whoever started it.
+if (import.meta.main) {
+  console.log((await startDynalite()).endpoint);
+  await Bun.stdin.text();
+  process.exit();
+}
