@@ -165,8 +165,11 @@ export async function* queryItems(
     });
     const answer = await told(table, "dynamodb:Query", table.client.send(command, firstAttempt()));
     const next = answer.LastEvaluatedKey;
-    if (next && next.created?.S === start?.created?.S)
-      throw new Error("DynamoDB gives one page again and again");
+    if (next && next.created?.S === start?.created?.S) {
+      throw new Error(
+        `table ${table.tableName} in ${table.region}: DynamoDB gives one page of items again and again`,
+      );
+    }
     // Who still receives pages is not stuck, however long the history is.
     if (next) table.deadline = performance.now() + TOTAL_MS;
     const items = answer.Items ?? [];
@@ -378,7 +381,7 @@ async function handle(table: Table, request: HttpRequest, attempts: Partial<Atte
     const bytes = await response.bytes();
     const checksum = response.headers.get("x-amz-crc32");
     if (checksum !== null && Number(checksum) !== Bun.hash.crc32(bytes)) {
-      throw Object.assign(new Error("an answer arrived damaged"), { code: "ECONNRESET" });
+      throw Object.assign(new Error("its answer arrived damaged"), { $retryable: {} });
     }
     const { status: statusCode } = response;
     attempts.doubtful ||= statusCode < 400 || statusCode >= 500;

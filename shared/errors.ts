@@ -83,7 +83,7 @@ function explain(error: AwsError, action: string, table: Told): string {
     return `the certificate of ${host} is not trusted (${code}); give its CA in source.ca_certs or among the worker's certificates`;
   }
   if (NETWORK.test(code)) return `${host} cannot be reached (${code}); ${unreachable(table)}`;
-  if ($metadata.httpStatusCode === undefined) return `${action} failed: ${message}`;
+  if ($metadata.httpStatusCode === undefined) return `${host}: ${action} failed: ${message}`;
   if (error.$fault === undefined || name === "Unknown") {
     return `${host} gave an answer that is not DynamoDB's (HTTP ${$metadata.httpStatusCode}); ${unreachable(table)}`;
   }

@@ -96,7 +96,7 @@ const sourceFields = {
     v.array(
       v.pipe(
         text,
-        v.check(isCertificates, "is no PEM certificate; its lines have to be kept, as after ca_certs: [|"),
+        v.check(isCertificates, "is no PEM certificate; its lines have to be kept, as YAML does after |"),
       ),
       needs("a list of PEM texts is needed"),
     ),

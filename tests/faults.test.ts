@@ -1,0 +1,81 @@
+import { expect, test } from "bun:test";
+import { type Fault, faults, startFaultyProxy } from "./support/faults.ts";
+import type { StepName, Version } from "./support/step.ts";
+import { describeSubjects } from "./support/subjects.ts";
+import type { TestTable } from "./support/table.ts";
+
+const EVER = Infinity;
+const LIMIT_MS = 61_000;
+
+/** Every request of every step: what a check with and without a version and a put ask. */
+const places: { step: StepName; withVersion?: boolean; operation: string; from: number }[] = [
+  { step: "check", withVersion: true, operation: "Query", from: 1 },
+  { step: "check", withVersion: true, operation: "Query", from: 2 },
+  { step: "check", operation: "Query", from: 1 },
+  { step: "check", operation: "Query", from: 2 },
+  { step: "out", operation: "Query", from: 1 },
+  { step: "out", operation: "Query", from: 2 },
+  { step: "out", operation: "UpdateItem", from: 1 },
+  { step: "out", operation: "PutItem", from: 1 },
+];
+
+const old = { created: "2026-01-01T00:00:00.000Z", value: "1" };
+const newer = { created: "01/02/2026 00:00:00", value: "2" };
+
+describeSubjects("with a fault", ({ createTable, run }) => {
+  /** Lets a fault meet a step; expects all of its work or one line that tells why not, and an item once or not at all. */
+  async function meet(
+    fault: Fault,
+    place: (typeof places)[number],
+    times: number,
+  ): Promise<{ status: number; met: number }> {
+    await using table: TestTable = await createTable();
+    await table.add(old, newer);
+    await using proxy = await startFaultyProxy(table.source.endpoint, fault, { ...place, times });
+    const source = { ...table.source, endpoint: proxy.endpoint };
+    const request =
+      place.step === "out"
+        ? { source, params: { value: "3" } }
+        : { source, version: place.withVersion ? old : null };
+    const start = performance.now();
+    const { status, stdout, stderr } = await run(place.step, request, {
+      words: place.step === "out" ? ["/tmp"] : [],
+    });
+    expect(performance.now() - start).toBeLessThan(LIMIT_MS);
+    const items = (await table.items()).map(({ created, value }) => ({ created, value }) as Version);
+    const put = items.filter(({ value }) => value === "3");
+    if (status === 0) {
+      expect(stderr).toEqual([]);
+      if (place.step === "out") expect(put).toEqual([JSON.parse(stdout).version]);
+      else expect(JSON.parse(stdout)).toEqual([old, newer]);
+    } else {
+      expect({ status, stdout, lines: stderr.length }).toEqual({ status: 1, stdout: "", lines: 1 });
+      expect(stderr[0]).toMatch(
+        /^(table \S+ in us-east-1|127\.0\.0\.1:\d+|the value may be stored,|DynamoDB) ?/,
+      );
+      if (put.length > 0) expect(stderr[0]).toStartWith("the value may be stored, as of ");
+    }
+    expect(put.length).toBeLessThanOrEqual(1);
+    expect(items.length - put.length).toBe(2);
+    return { status, met: proxy.met() };
+  }
+
+  test.each(Object.entries(faults))("%s, at each request of each step", async (_, { fault, passes }) => {
+    const all = places.flatMap((place) =>
+      [1, 3, EVER].map(async (times) => ({ place, times, ...(await meet(fault, place, times)) })),
+    );
+    for (const { place, times, status, met } of await Promise.all(all)) {
+      if (times !== 1) continue;
+      expect(met).toBe(1);
+      if (passes) expect({ ...place, status }).toEqual({ ...place, status: 0 });
+    }
+  });
+
+  test("silence at each request of each step, once and for ever", async () => {
+    const all = places.flatMap((place) =>
+      [1, EVER].map(async (times) => ({ times, ...(await meet({ kind: "silence" }, place, times)) })),
+    );
+    for (const { times, status } of await Promise.all(all))
+      expect({ times, status }).toEqual({ times, status: times === 1 ? 0 : 1 });
+  }, 90_000);
+});

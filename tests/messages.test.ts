@@ -1,0 +1,216 @@
+import { afterAll, expect, test } from "bun:test";
+import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { createCA, createCert } from "mkcert";
+import { startDynalite } from "./support/engine.ts";
+import { faults, startFaultyProxy } from "./support/faults.ts";
+import { awsError, startProxy } from "./support/proxy.ts";
+import { dist, type Start, type StepName } from "./support/step.ts";
+import { createTable } from "./support/table.ts";
+
+/** All that a step says when something is wrong, for people to read from top to bottom; UPDATE_MESSAGES=1 writes it anew. */
+const FILE = `${import.meta.dir}/messages.txt`;
+
+const folder = await mkdtemp(`${tmpdir()}/messages-`);
+afterAll(() => rm(folder, { recursive: true }));
+
+const engine = await startDynalite();
+const about = { countryCode: "DE", state: "-", locality: "-", validity: 2 };
+const ca = await createCA({ organization: "Tests", ...about });
+const PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+
+const lines: string[] = [];
+
+/** Runs a step that has something to say, and keeps it, without what differs from run to run. */
+async function tell(title: string, step: StepName, request: unknown, start: Start = {}): Promise<void> {
+  const { stderr } = await dist.run(step, request, { words: step === "check" ? [] : [folder], ...start });
+  const shown = stderr.map((line) =>
+    line
+      .replaceAll(folder, "/tmp/build/put")
+      .replace(/127\.0\.0\.1:\d+/g, "127.0.0.1:8000")
+      .replace("(EAI_AGAIN)", "(ENOTFOUND)")
+      .replace(/table-\d+-\d+/g, "packages-table")
+      .replace(/2\d{3}-\d\d-\d\dT[\d:.]+Z/g, "2026-11-23T15:04:05.123Z"),
+  );
+  lines.push(`# ${step}: ${title}`, ...shown, "");
+}
+
+test("every message is the one that was last read and found good", async () => {
+  await using table = await createTable(engine);
+  const { source } = table;
+  const value = { value: "package-1.2" };
+
+  lines.push("## What is wrong with a request", "");
+  const bad: Record<string, Record<string, unknown>> = {
+    "nothing in source": Object.fromEntries(Object.keys(source).map((name) => [name, undefined])),
+    "texts that YAML read as something else": {
+      table_name: 5,
+      key: 1.1,
+      region: true,
+      endpoint: ["x"],
+      partition_key: null,
+    },
+    "names that cannot be": { table_name: "my table", partition_key: "value", key: "", region: "eu west" },
+    "an endpoint without scheme": { endpoint: "localhost:8000" },
+    "half an access key": { secret_key: undefined },
+    "a session token alone": { access_key: undefined, secret_key: undefined, session_token: "token" },
+    "a secret with a newline": { secret_key: "secret\n" },
+    "numbers that count nothing": { history: 0, keep: "many" },
+    "an initial value that YAML changed": { initial_value: 1.1 },
+    "certificates that are none": { ca_certs: ["/etc/ssl/ca.pem", PEM] },
+    "fields that are misspelt": { table: "x", regoin: "x", accessKey: "x" },
+  };
+  for (const [title, fields] of Object.entries(bad))
+    await tell(title, "check", { source: { ...source, ...fields } });
+  await tell("nothing on stdin", "check", "");
+  await tell("no JSON on stdin", "check", "{'source': {}}");
+  await tell("no source", "check", {});
+  await tell("an unknown option", "check", { source }, { words: ["--verbose"] });
+  await tell("a folder too many", "check", { source }, { words: ["/tmp/build/get"] });
+  await tell("no folder", "in", { source, version: value }, { words: [] });
+  await tell("no version", "in", { source });
+  await tell("half a version, a path for the file", "in", {
+    source,
+    version: value,
+    params: { file: "a/b" },
+  });
+  await tell("a value that YAML changed", "out", { source, params: { value: 1.1 } });
+  await tell("a value and a file", "out", { source, params: { ...value, file: "a/version.txt" } });
+  await tell("an unknown param", "out", { source, params: { ...value, skip_unchaged: true } });
+
+  lines.push("## What is wrong with the inputs of a put", "");
+  await tell("no inputs", "out", { source });
+  await mkdir(`${folder}/artifacts`);
+  await writeFile(`${folder}/artifacts/notes.txt`, "notes");
+  await tell("no version.txt", "out", { source });
+  await tell("a file that is not there", "out", { source, params: { file: "artefacts/version.txt" } });
+  await mkdir(`${folder}/more`);
+  await writeFile(`${folder}/artifacts/version.txt`, "1");
+  await writeFile(`${folder}/more/version.txt`, "2");
+  await tell("several version.txt", "out", { source });
+  await writeFile(`${folder}/artifacts/latin1`, new Uint8Array([0xe9]));
+  await writeFile(`${folder}/artifacts/nul`, "a\0b");
+  await writeFile(`${folder}/artifacts/large`, "x".repeat(500_000));
+  await symlink("/etc/passwd", `${folder}/artifacts/link`);
+  for (const file of [
+    "artifacts",
+    "artifacts/latin1",
+    "artifacts/nul",
+    "artifacts/large",
+    "artifacts/link",
+    "../x",
+    "/x",
+  ]) {
+    await tell(`the file ${file}`, "out", { source, params: { file } });
+  }
+  await tell("no such folder", "out", { source }, { words: ["/no/such/folder"] });
+  await mkdir(`${folder}/version.txt`);
+  await tell("a folder where the file goes", "in", {
+    source,
+    version: { ...value, created: "2026-11-23T15:04:05.123Z" },
+  });
+
+  lines.push("## What is wrong with the table", "");
+  await tell("no such table", "check", { source: { ...source, table_name: "package-table" } });
+  await using unsorted = await createTable(engine, { sortKey: null });
+  await tell("a table without sort key", "out", { source: unsorted.source, params: value });
+  await using full = await createTable(engine);
+  await full.add(
+    { created: "yesterday", value: "1" },
+    { created: "2026-01-01T00:00:00.000Z", value: {} },
+    { created: "2026-01-02T00:00:00.000Z", value: { value: { BOOL: true } } },
+    { created: "2026-01-03T00:00:00.000Z", value: { value: { S: "a\0b" } } },
+  );
+  await tell("items that are no versions", "check", { source: full.source });
+  await using late = await createTable(engine);
+  await late.add({ created: "9999-12-31T23:59:59.998Z", value: "1" });
+  await tell("a history that is ahead", "out", { source: late.source, params: value });
+  await tell("a history that is at its end", "out", { source: late.source, params: value });
+  await tell("an empty value, a large one with characters outside ASCII", "out", {
+    source,
+    params: { value: "" },
+  });
+  await tell("a large value with characters outside ASCII", "out", {
+    source,
+    params: { value: "é".repeat(2000) },
+  });
+
+  lines.push("## What AWS refuses", "");
+  const refusals: Record<string, [name: string, message: string, status?: number]> = {
+    "an action": [
+      "AccessDeniedException",
+      "User: arn:aws:iam::123456789012:user/ci is not authorized to perform: dynamodb:Query",
+    ],
+    "an access key": [
+      "UnrecognizedClientException",
+      "The security token included in the request is invalid.",
+    ],
+    "a signature": ["InvalidSignatureException", "The request signature we calculated does not match"],
+    "a session token": ["ExpiredTokenException", "The security token included in the request is expired"],
+    "a request": ["ValidationException", "One or more parameter values were invalid"],
+    "what this resource does not know": ["RequestEntityTooLargeException", "The request is too large", 413],
+  };
+  for (const [title, refusal] of Object.entries(refusals)) {
+    await using proxy = startProxy(source.endpoint, () => awsError(...refusal));
+    await tell(title, "check", { source: { ...source, endpoint: proxy.endpoint } });
+  }
+  for (const operation of ["UpdateItem", "PutItem", "DeleteItem"]) {
+    await using proxy = startProxy(source.endpoint, (asked) =>
+      asked.operation === operation
+        ? awsError("AccessDeniedException", `not authorized to perform: dynamodb:${operation}`)
+        : undefined,
+    );
+    await using other = await createTable(engine);
+    await other.add(
+      ...["01", "02", "03"].map((day) => ({ created: `2026-01-${day}T00:00:00.000Z`, value: day })),
+    );
+    await tell(`dynamodb:${operation}`, "out", {
+      source: { ...other.source, keep: 1, endpoint: proxy.endpoint },
+      params: value,
+    });
+  }
+  const { access_key: _, secret_key: __, ...keyless } = source;
+  await tell("no credentials", "check", { source: keyless }, { env: { AWS_EC2_METADATA_DISABLED: "true" } });
+
+  lines.push("## What is wrong with the way to DynamoDB", "");
+  await tell("nobody listens", "check", { source: { ...source, endpoint: "http://127.0.0.1:1" } });
+  await tell("no such host", "check", { source: { ...source, endpoint: "http://dynamodb.invalid" } });
+  for (const [title, { fault }] of Object.entries(faults)) {
+    for (const [step, operation] of [
+      ["check", "Query"],
+      ["out", "PutItem"],
+    ] as const) {
+      if (
+        fault.kind === "a slow answer" ||
+        title === "a wrong clock" ||
+        (step === "out" && fault.kind === "a page without end")
+      )
+        continue;
+      await using other = await createTable(engine);
+      await using proxy = await startFaultyProxy(source.endpoint, fault, {
+        operation,
+        from: 1,
+        times: Infinity,
+      });
+      await tell(title, step, { source: { ...other.source, endpoint: proxy.endpoint }, params: value });
+    }
+  }
+  for (const [title, domains] of Object.entries({
+    "an unknown authority": ["127.0.0.1"],
+    "another host": ["example.com"],
+  })) {
+    await using proxy = startProxy(
+      source.endpoint,
+      () => undefined,
+      await createCert({ ca, domains, validity: 2 }),
+    );
+    const trusted = title === "another host" ? { ca_certs: [ca.cert] } : {};
+    await tell(`a certificate of ${title}`, "check", {
+      source: { ...source, endpoint: proxy.endpoint, ...trusted },
+    });
+  }
+
+  const text = lines.join("\n");
+  if (process.env.UPDATE_MESSAGES) await writeFile(FILE, text);
+  expect(text).toBe(await Bun.file(FILE).text());
+}, 120_000);
