@@ -22,8 +22,11 @@ import type { Surroundings } from "../shared/step.ts";
 type TimedVersion = Timed & Version;
 
 /** The versions that Concourse asks for, oldest first; an item that cannot be one is passed over with a warning. */
-export async function check({ source, version }: CheckRequest, { warn }: Surroundings): Promise<Version[]> {
-  const table = openTable(connectionOf(source));
+export async function check(
+  { source, version }: CheckRequest,
+  { warn, debug }: Surroundings,
+): Promise<Version[]> {
+  const table = openTable(connectionOf(source, { debug }));
   const read = (item: Item) => versionOf(item, warn);
   const cursor = cursorOf(version?.created);
   let versions = cursor === undefined ? [] : await versionsFrom(table, cursor, read);

@@ -5,6 +5,7 @@ import { check } from "./check.ts";
 await runStep({
   name: "check",
   summary: "gives the versions of a key, oldest first",
+  example: {},
   request: CheckRequest,
   run: check,
 });

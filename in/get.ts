@@ -1,5 +1,5 @@
 import { codeOf } from "../shared/errors.ts";
-import { type InRequest, type Metadata, metadataOf, type Version } from "../shared/schema.ts";
+import { type InRequest, isPlainName, type Metadata, metadataOf, type Version } from "../shared/schema.ts";
 import type { Surroundings } from "../shared/step.ts";
 
 /** Writes the value, and the version as JSON, into the destination, which it makes where it is missing. */
@@ -8,11 +8,26 @@ export async function get(
   { folder }: Surroundings,
 ): Promise<{ version: Version; metadata: Metadata[] }> {
   const { value, created } = version;
-  await Promise.all([
-    write(`${folder}/${params.file ?? "version.txt"}`, `${value}\n`),
-    write(`${folder}/version.json`, `${JSON.stringify({ value, created })}\n`),
-  ]);
+  const whole = { "version.json": `${JSON.stringify({ value, created })}\n` };
+  const files = params.unpack
+    ? { ...whole, ...unpack(value) }
+    : { ...whole, [params.file ?? "version.txt"]: `${value}\n` };
+  await Promise.all(Object.entries(files).map(([name, text]) => write(`${folder}/${name}`, text)));
   return { version: { value, created }, metadata: metadataOf(source, version, source.region) };
+}
+
+/** The files, content by name, that a put of a folder has made one value of. */
+function unpack(value: string): Record<string, string> {
+  try {
+    const files: Record<string, unknown> = JSON.parse(value);
+    const isOfFiles = Object.entries(files).every(
+      ([name, text]) => isPlainName(name) && typeof text === "string",
+    );
+    if (!Array.isArray(files) && isOfFiles) return files as Record<string, string>;
+  } catch {}
+  throw new Error(
+    "params.unpack: the value is none that a put with directory has stored (a JSON object of texts by file name)",
+  );
 }
 
 async function write(path: string, text: string): Promise<void> {

@@ -6,6 +6,7 @@ await runStep({
   name: "in",
   summary: "writes a version's value into a folder; asks nobody",
   folder: "DESTINATION",
+  example: { version: { value: "package-1.2", created: "2026-11-23T15:04:05.123Z" } },
   request: InRequest,
   run: get,
 });

@@ -6,6 +6,7 @@ await runStep({
   name: "out",
   summary: "puts a value as the newest version of a key",
   folder: "SOURCES",
+  example: { params: { value: "package-1.2" } },
   request: OutRequest,
   run: put,
 });

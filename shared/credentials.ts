@@ -1,36 +1,81 @@
-import { defaultProvider } from "@aws-sdk/credential-provider-node";
+import { fromNodeProviderChain, fromTemporaryCredentials, fromWebToken } from "@aws-sdk/credential-providers";
+import { type Connection, type Credentials, keysOf } from "./dynamodb.ts";
 
-/** An access key, and when it ends. */
-export interface Credentials {
-  accessKeyId: string;
-  secretAccessKey: string;
-  sessionToken?: string;
-  expiration?: Date;
-}
+type Provider = () => Promise<Credentials>;
 
-const MOST_MS = 10_000;
+const MOST_MS = 15_000;
 
 /**
- * The credentials of AWS's default chain: environment, shared files, web identity, container, instance. Throws an
- * Error when there are none or none came within 10 s; `requestHandler` is that of the chain's own AWS clients.
+ * The credentials that a connection asks for: its keys, its web identity or AWS's default chain (environment, shared
+ * files, web identity file, container, instance), and then its roles, assumed in turn. `requestHandler` carries the
+ * requests to STS. Throws an Error of the name CredentialsError, in the user's words, after 15 s at the latest.
  */
-export async function defaultCredentials(region: string, requestHandler: object): Promise<Credentials> {
-  const ignore = () => {};
-  const silent = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+export async function credentialsOf(connection: Connection, requestHandler: object): Promise<Credentials> {
   const { warn } = console;
   // Parts of the chain warn there of what the one line at the end tells.
   console.warn = ignore;
   try {
-    const clientConfig = { region, requestHandler, logger: silent };
-    return await Promise.race([defaultProvider({ logger: silent, clientConfig })(), late()]);
+    return await Promise.race([assumeRoles(connection, requestHandler), late()]);
   } finally {
     console.warn = warn;
   }
 }
 
+async function assumeRoles(connection: Connection, requestHandler: object): Promise<Credentials> {
+  const { region, roleArns, roleSessionName, externalId, webIdentityToken, profile } = connection;
+  const logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
+  const clientConfig = { region, requestHandler, logger };
+  const [first, ...others] = roleArns;
+  let credentials: Credentials;
+  let roles = roleArns;
+  if (webIdentityToken !== undefined && first !== undefined) {
+    const provider = fromWebToken({ roleArn: first, roleSessionName, webIdentityToken, clientConfig });
+    credentials = await orTell(
+      provider,
+      `the web identity cannot take the role ${first}; check its trust policy`,
+    );
+    roles = others;
+  } else {
+    const chain = fromNodeProviderChain({ logger, clientConfig, ...(profile && { profile }) });
+    const nowhere = profile
+      ? `no AWS credentials are found in the profile ${profile}`
+      : "no AWS credentials are found; give source.access_key and source.secret_key, or the worker a role";
+    credentials = keysOf(connection) ?? (await orTell(chain, nowhere));
+  }
+  for (const RoleArn of roles) {
+    const params = {
+      RoleArn,
+      RoleSessionName: roleSessionName,
+      ...(externalId && { ExternalId: externalId }),
+    };
+    const provider = fromTemporaryCredentials({ masterCredentials: credentials, params, clientConfig });
+    credentials = await orTell(
+      provider,
+      `the role ${RoleArn} cannot be assumed; check its trust policy and source.external_id`,
+    );
+  }
+  return credentials;
+}
+
+async function orTell(provider: Provider, sentence: string): Promise<Credentials> {
+  try {
+    return await provider();
+  } catch (cause) {
+    const { name, message, $metadata } = Object(cause);
+    // What STS says is worth telling; what the providers say of each other is not.
+    throw credentialsError($metadata ? `${sentence} (STS says: ${name}: ${message})` : sentence, cause);
+  }
+}
+
 async function late(): Promise<never> {
   await new Promise((over) => AbortSignal.timeout(MOST_MS).addEventListener("abort", over));
-  throw Object.assign(new Error(`none came within ${MOST_MS / 1000} s`), {
-    name: "CredentialsProviderError",
-  });
+  throw credentialsError(
+    `no AWS credentials are found within ${MOST_MS / 1000} s; give source.access_key and source.secret_key, or the worker a role`,
+  );
 }
+
+function credentialsError(message: string, cause?: unknown): Error {
+  return Object.assign(new Error(message, { cause }), { name: "CredentialsError" });
+}
+
+function ignore(): void {}

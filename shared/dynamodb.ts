@@ -16,7 +16,7 @@ import {
   type Timed,
   timeOf,
 } from "./created.ts";
-import { failure, nameOf, neverSent } from "./errors.ts";
+import { codeOf, failure, nameOf, neverSent } from "./errors.ts";
 
 /** A table, one key of it, and how to reach it; without an access key, AWS's default chain gives the credentials. */
 export interface Connection {
@@ -28,8 +28,28 @@ export interface Connection {
   accessKey?: string | undefined;
   secretKey?: string | undefined;
   sessionToken?: string | undefined;
+  /** A profile of the shared AWS files; without it and a key, AWS's default chain gives the credentials. */
+  profile?: string | undefined;
+  /** Roles to assume in turn, with what was given before. */
+  roleArns: string[];
+  roleSessionName: string;
+  externalId?: string | undefined;
+  /** A token with which the first role is taken. */
+  webIdentityToken?: string | undefined;
+  useFips: boolean;
+  useDualstack: boolean;
   /** PEM texts, trusted besides the system's and the bundled roots. */
   caCerts?: string[] | undefined;
+  /** Is told of each attempt of a request: where it went, what came back and how long it took. */
+  debug?: ((message: string) => void) | undefined;
+}
+
+/** An access key, and when it ends. */
+export interface Credentials {
+  accessKeyId: string;
+  secretAccessKey: string;
+  sessionToken?: string;
+  expiration?: Date;
 }
 
 /** A connection in use. */
@@ -102,7 +122,8 @@ interface HttpRequest {
 
 /** Opens a table; asks nothing yet. All its requests together may take 60 s, each attempt of one 10 s. */
 export function openTable(connection: Connection): Table {
-  const { region, endpoint, accessKey, secretKey, sessionToken } = connection;
+  const { region, endpoint, roleArns, webIdentityToken } = connection;
+  const keys = roleArns.length === 0 && webIdentityToken === undefined ? keysOf(connection) : undefined;
   const requestHandler = {
     handle: (request: HttpRequest, attempts: Partial<Attempts>) => handle(table, request, attempts),
   };
@@ -110,9 +131,7 @@ export function openTable(connection: Connection): Table {
     region,
     ...(endpoint ? { endpoint } : { ignoreConfiguredEndpointUrls: true }),
     credentials:
-      accessKey && secretKey
-        ? { accessKeyId: accessKey, secretAccessKey: secretKey, ...(sessionToken && { sessionToken }) }
-        : async () => (await import("./credentials.ts")).defaultCredentials(region, requestHandler),
+      keys ?? (async () => (await import("./credentials.ts")).credentialsOf(connection, requestHandler)),
     requestHandler,
     sha256: NativeSha256,
     maxAttempts: ATTEMPTS,
@@ -124,8 +143,8 @@ export function openTable(connection: Connection): Table {
     defaultsMode: "standard",
     disableClockSkewCorrection: false,
     endpointDiscoveryEnabled: false,
-    useDualstackEndpoint: false,
-    useFipsEndpoint: false,
+    useDualstackEndpoint: connection.useDualstack,
+    useFipsEndpoint: connection.useFips,
     userAgentAppId: async () => undefined,
   });
   const table = { ...connection, client, deadline: performance.now() + TOTAL_MS };
@@ -341,6 +360,12 @@ function keyOf({ partitionKey, key }: Connection, created: string): Item {
   return { [partitionKey]: { S: key }, created: { S: created } };
 }
 
+/** The keys that a connection is given; undefined where it is given none. */
+export function keysOf({ accessKey, secretKey, sessionToken }: Connection): Credentials | undefined {
+  if (!accessKey || !secretKey) return undefined;
+  return { accessKeyId: accessKey, secretAccessKey: secretKey, ...(sessionToken && { sessionToken }) };
+}
+
 function placeholders(...attributes: string[]): Record<string, string> {
   return Object.fromEntries(attributes.map((name) => [`#${name}`, name]));
 }
@@ -365,6 +390,8 @@ async function told<Output>(table: Table, action: string, answer: Promise<Output
 /** One attempt of a request, over fetch: it minds the proxy variables and can really be ended. */
 async function handle(table: Table, request: HttpRequest, attempts: Partial<Attempts>) {
   const { protocol, hostname, port, path, method, body = null } = request;
+  const start = performance.now();
+  const what = `${request.headers["x-amz-target"] ?? method} at ${hostname}${port ? `:${port}` : ""}:`;
   const left = Math.min(table.deadline - performance.now(), attempts.requestTimeout ?? REQUEST_MS);
   try {
     const response = await fetch(`${protocol}//${hostname}${port ? `:${port}` : ""}${path}`, {
@@ -379,6 +406,7 @@ async function handle(table: Table, request: HttpRequest, attempts: Partial<Atte
       ...(table.caCerts && { tls: { ca: await trusted(table.caCerts) } }),
     });
     const bytes = await response.bytes();
+    table.debug?.(`${what} HTTP ${response.status}, ${bytes.length} bytes, ${elapsed(start)}`);
     const checksum = response.headers.get("x-amz-crc32");
     if (checksum !== null && Number(checksum) !== Bun.hash.crc32(bytes)) {
       throw Object.assign(new Error("its answer arrived damaged"), { $retryable: {} });
@@ -392,9 +420,14 @@ async function handle(table: Table, request: HttpRequest, attempts: Partial<Atte
       response: { statusCode, headers: { ...headers, ...(isOfClock && date && { date }) }, body: bytes },
     };
   } catch (error) {
+    table.debug?.(`${what} ${codeOf(error) ?? String(error)}, ${elapsed(start)}`);
     attempts.doubtful ||= !neverSent(error);
     throw error;
   }
+}
+
+function elapsed(start: number): string {
+  return `${(performance.now() - start).toFixed(1)} ms`;
 }
 
 /** fetch trusts either what it is given or what it knows, so that what it knows is given too. */

@@ -68,9 +68,7 @@ function explain(error: AwsError, action: string, table: Told): string {
   }
   if (name.startsWith("Expired"))
     return `DynamoDB refuses ${given(table, "session_token", "the session token")}: it has expired`;
-  if (name === "CredentialsProviderError") {
-    return "no AWS credentials are found; give source.access_key and source.secret_key, or the worker a role";
-  }
+  if (name === "CredentialsError") return message;
   if (THROTTLED.test(name)) {
     return `${where}: DynamoDB throttles ${action}, after ${$metadata.attempts ?? 1} attempts; raise the table's capacity or use on-demand billing`;
   }

@@ -49,6 +49,17 @@ const flag = v.union(
   needs("true or false is needed"),
 );
 
+const roleArn = v.pipe(
+  v.string(noRole),
+  v.regex(/^arn:[\w-]+:iam::\d{12}:role\/[!-~]+$/, "is no ARN of a role"),
+);
+
+/** Of what a union has not taken, valibot tells only that. */
+function noRole({ input }: { input: unknown }): string {
+  if (Array.isArray(input)) return "has something in it that is no ARN of a role";
+  return `${kindOf(input)}; the ARN of a role is needed, or a list of them`;
+}
+
 const sourceFields = {
   table_name: required(
     v.pipe(
@@ -86,10 +97,28 @@ const sourceFields = {
   access_key: optional(secret, "an access key id; without it, AWS's default credential chain"),
   secret_key: optional(secret, "the access key's secret"),
   session_token: optional(secret, "the session token of temporary keys"),
+  profile: optional(filled, "a profile of the shared AWS files; without it and a key, AWS's default chain"),
+  role_arn: optional(
+    v.union([roleArn, v.pipe(v.array(roleArn), v.minLength(1, "is an empty list"))], noRole),
+    "a role to assume, or a list of roles to assume in turn",
+  ),
+  external_id: optional(
+    v.pipe(text, v.regex(/^[\w+=,.@:/-]{2,1224}$/, "is no external id that STS takes")),
+    "the external id for those roles",
+  ),
+  role_session_name: optional(
+    v.pipe(
+      text,
+      v.regex(/^[\w+=,.@-]{2,64}$/, "is no session name that STS takes (2 to 64 of a-z, A-Z, 0-9, _+=,.@-)"),
+    ),
+    "the session's name; else the pipeline's and the job's in out, the resource's own in check",
+  ),
   endpoint: optional(
     v.pipe(text, v.check(isEndpoint, "is no http or https URL, or has a user, query or fragment in it")),
     "the URL of a VPC endpoint, DynamoDB Local or any compatible engine",
   ),
+  use_fips: optional(flag, "true: the region's FIPS endpoint"),
+  use_dualstack: optional(flag, "true: the region's endpoint for IPv4 and IPv6"),
   initial_value: optional(value, "what check offers while the key has no item"),
   history: optional(count, `how many versions a check without a version gives back; else ${DEFAULT_HISTORY}`),
   ca_certs: optional(
@@ -103,6 +132,7 @@ const sourceFields = {
     "a list of certificates (PEM) to trust besides the system's",
   ),
   keep: optional(count, "how many of the newest items a put leaves, besides those of the last hour"),
+  debug: optional(flag, "true: tells on stderr what is asked of AWS and how long that takes"),
 };
 
 /** `source` of a resource: where its key is kept, how to get there, and what to offer from it. */
@@ -139,24 +169,32 @@ export type Source = v.InferOutput<typeof Source>;
 export const Version = v.object({ value: storable, created: storable }, needs("an object is needed"));
 export type Version = v.InferOutput<typeof Version>;
 
-const InParams = v.object(
-  {
-    file: optional(
-      v.pipe(
-        filled,
-        v.regex(
-          /^(?!\.{1,2}$)[^/\0]*$/,
-          "is a path or a folder; a plain name is needed, such as version.txt",
+const InParams = v.pipe(
+  v.object(
+    {
+      file: optional(
+        v.pipe(
+          text,
+          v.check(isPlainName, "is no plain name of a file, such as version.txt"),
+          v.notValue(
+            "version.json",
+            "is the name of the file that holds the whole version; another name is needed",
+          ),
         ),
-        v.notValue(
-          "version.json",
-          "is the name of the file that holds the whole version; another name is needed",
-        ),
+        "the name of the file for the value; else version.txt",
       ),
-      "the name of the file for the value; else version.txt",
-    ),
-  },
-  needs("an object is needed"),
+      unpack: optional(
+        flag,
+        "true: writes the files that a put with directory has stored, instead of one file",
+      ),
+    },
+    needs("an object is needed"),
+  ),
+  v.partialCheck(
+    [["file"], ["unpack"]],
+    ({ file, unpack }) => file == null || unpack !== true,
+    "only one of file and unpack can be given",
+  ),
 );
 
 const OutParams = v.pipe(
@@ -167,17 +205,19 @@ const OutParams = v.pipe(
         "the file under the sources directory whose text is the value",
       ),
       value: v.pipe(v.optional(value), v.description("the value itself, in quotes")),
+      directory: optional(
+        v.pipe(filled, v.excludes("\0", "has a NUL character in it")),
+        "the folder whose files, content by name, are the value as one JSON object",
+      ),
+      web_identity_token: optional(secret, "a token with which source.role_arn is taken, without any key"),
       skip_unchanged: optional(flag, "put nothing when the newest value is already this one"),
     },
     needs("an object is needed"),
   ),
-  v.forward(
-    v.partialCheck(
-      [["file"], ["value"]],
-      (params) => params.file == null || params.value === undefined,
-      "is given beside params.value; only one of them can be what to put",
-    ),
-    ["file"],
+  v.partialCheck(
+    [["file"], ["value"], ["directory"]],
+    ({ file, value: given, directory }) => [file, given, directory].filter((one) => one != null).length <= 1,
+    "only one of file, value and directory can say what to put",
   ),
 );
 
@@ -201,9 +241,16 @@ export const InRequest = v.object(
 export type InRequest = v.InferOutput<typeof InRequest>;
 
 /** What `out` reads. */
-export const OutRequest = v.object(
-  { source: Source, params: v.nullish(OutParams, {}) },
-  needs("a JSON object is needed"),
+export const OutRequest = v.pipe(
+  v.object({ source: Source, params: v.nullish(OutParams, {}) }, needs("a JSON object is needed")),
+  v.forward(
+    v.partialCheck(
+      [["source", "role_arn"], ["params"]],
+      ({ source, params }) => params.web_identity_token == null || source.role_arn != null,
+      "is of no use without source.role_arn, the role that it is for",
+    ),
+    ["params", "web_identity_token"],
+  ),
 );
 export type OutRequest = v.InferOutput<typeof OutRequest>;
 
@@ -216,8 +263,16 @@ export interface Metadata {
   value: string;
 }
 
+/** What a step knows of its connection besides the source. */
+export interface Caller {
+  /** The name of the session when a role is assumed, where the source has none. */
+  sessionName?: string | undefined;
+  webIdentityToken?: string | null | undefined;
+  debug: (message: string) => void;
+}
+
 /** How to reach the table that a source names; the region's defaults are in the environment. */
-export function connectionOf(source: Source): Connection {
+export function connectionOf(source: Source, { sessionName, webIdentityToken, debug }: Caller): Connection {
   return {
     tableName: source.table_name,
     partitionKey: source.partition_key,
@@ -227,7 +282,15 @@ export function connectionOf(source: Source): Connection {
     accessKey: source.access_key ?? undefined,
     secretKey: source.secret_key ?? undefined,
     sessionToken: source.session_token ?? undefined,
+    profile: source.profile ?? undefined,
+    roleArns: [source.role_arn ?? []].flat(),
+    roleSessionName: source.role_session_name ?? sessionName ?? "dynamo-keyval-resource",
+    externalId: source.external_id ?? undefined,
+    webIdentityToken: webIdentityToken ?? undefined,
+    useFips: source.use_fips ?? false,
+    useDualstack: source.use_dualstack ?? false,
     caCerts: source.ca_certs ?? undefined,
+    debug: source.debug ? debug : undefined,
   };
 }
 
@@ -295,8 +358,19 @@ function unknownFields(part: string, given: unknown, known: string[]): string[] 
   return Object.keys(given)
     .filter((name) => !known.includes(name))
     .map(
-      (name) => `${part}.${oneWord(name)}: is unknown; the nearest known field is ${nearest(name, known)}`,
+      (name) =>
+        `${part}.${oneWord(name)}: ${misplaced(part, name) ?? `is unknown; the nearest known field is ${nearest(name, known)}`}`,
     );
+}
+
+function misplaced(part: string, name: string): string | undefined {
+  if (part !== "source" || name !== "web_identity_token") return undefined;
+  return "belongs in the params of a put: each token is a new text, and a source with a new text has a new history";
+}
+
+/** Whether a name can be that of a file right in a folder. */
+export function isPlainName(name: string): boolean {
+  return /^(?!\.{1,2}$)[^/\0]+$/.test(name);
 }
 
 function required<Schema extends v.GenericSchema>(schema: Schema, description: string) {

@@ -15,6 +15,8 @@ export interface Surroundings {
   folder: string;
   /** Tells the user something that does not fail the step: one line on stderr. */
   warn: (message: string) => void;
+  /** Tells how the work goes, of a source that asks for it: one line on stderr. */
+  debug: (message: string) => void;
   /** Keeps a text out of whatever is told from now on. */
   hide: (text: string) => void;
 }
@@ -26,6 +28,8 @@ interface CommandLine {
   summary: string;
   /** What the usage calls the folder on the command line; absent where there is none. */
   folder?: string;
+  /** A request's parts besides the source, as an example. */
+  example: Record<string, unknown>;
   request: RequestSchema;
 }
 
@@ -57,6 +61,8 @@ export async function runStep<Schema extends RequestSchema>(step: Step<Schema>):
     if (!told.has(line)) console.warn(line);
     told.add(line);
   };
+  const warn = (message: string) => tell(`warning: ${message}`);
+  const debug = (message: string) => console.warn(`debug: ${message}`);
   try {
     const [, , ...words] = process.argv;
     if (words.includes("--help") || words.includes("-h")) return await write(usage(step));
@@ -65,7 +71,7 @@ export async function runStep<Schema extends RequestSchema>(step: Step<Schema>):
     const document = await readDocument(step);
     for (const secret of secretsOf(document)) hide(secret);
     const request = parseRequest(step.request, document);
-    const answer = await step.run(request, { folder, hide, warn: (message) => tell(`warning: ${message}`) });
+    const answer = await step.run(request, { folder, hide, warn, debug });
     await write(`${JSON.stringify(answer)}\n`);
   } catch (error) {
     for (const one of error instanceof AggregateError ? error.errors : [error]) {
@@ -130,24 +136,37 @@ async function readDocument(step: CommandLine): Promise<unknown> {
 function secretsOf(document: unknown): unknown[] {
   const { source, params, version: known } = Object(document);
   const { access_key, secret_key, session_token } = Object(source);
+  const { value, web_identity_token } = Object(params);
   const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = process.env;
-  const ofEnvironment = [AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN];
-  return [access_key, secret_key, session_token, ...ofEnvironment, Object(params).value, Object(known).value];
+  const given = [access_key, secret_key, session_token, web_identity_token, value, Object(known).value];
+  return [...given, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN];
 }
 
-function usage(step: CommandLine): string {
-  const folder = step.folder === undefined ? "" : ` ${step.folder}`;
-  const lines = [`${step.name}: ${step.summary}`, "", `usage: ${step.name}${folder} < request.json`];
-  for (const [part, fields] of Object.entries(fieldsOf(step.request))) {
+function usage({ name, summary, folder, example, request }: CommandLine): string {
+  const command = folder === undefined ? name : `${name} ${folder}`;
+  const lines = [`${name}: ${summary}`, "", `usage: ${command} < request.json`];
+  for (const [part, fields] of Object.entries(fieldsOf(request))) {
     lines.push("", `${part}:`);
-    for (const [name, field] of Object.entries(fields)) {
-      const required = field.type === "nullish" || field.type === "optional" ? "" : " (required)";
-      lines.push(`  ${name.padEnd(15)} ${v.getDescription(field)}${required}`);
+    for (const [field, schema] of Object.entries(fields)) {
+      const isOptional = schema.type === "nullish" || schema.type === "optional";
+      lines.push(`  ${field.padEnd(18)} ${v.getDescription(schema)}${isOptional ? "" : " (required)"}`);
     }
   }
+  const source = {
+    table_name: "packages-table",
+    partition_key: "application",
+    key: "my-app",
+    region: "us-east-1",
+  };
   lines.push(
     "",
-    "exit status: 0 with the answer, one JSON document, on stdout; 1 with the reason on stderr",
+    "example, with the credentials of the environment:",
+    `  ${name}${folder === undefined ? "" : " ."} <<'JSON'`,
+    `  ${JSON.stringify({ source, ...example })}`,
+    "  JSON",
+    "",
+    "exit status: 0 with the answer, one JSON document, on stdout; 1 with the reason on stderr;",
+    "128 and its number on a signal",
     "",
   );
   return lines.join("\n");

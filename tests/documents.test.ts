@@ -1,5 +1,8 @@
 import { expect, test } from "bun:test";
-import { CheckRequest, fieldsOf, InRequest, OutRequest } from "../shared/schema.ts";
+import { getDescription } from "valibot";
+import { CheckRequest, fieldsOf, InRequest, OutRequest, parseRequest } from "../shared/schema.ts";
+import { jsonSchemaOf } from "./support/schemas.ts";
+import { dist } from "./support/step.ts";
 
 const readme = await Bun.file(`${import.meta.dir}/../README.md`).text();
 
@@ -21,6 +24,16 @@ test.each([
   expect(fieldsInReadme(heading, table)).toEqual(Object.keys(fields ?? {}));
 });
 
+test("README's YAML and JSON can be pasted", () => {
+  const examples = Array.from(readme.matchAll(/```(yaml|json)\n([^]*?)```/g), ([, kind, text = ""]) => ({
+    kind,
+    text,
+  }));
+  expect(examples.length).toBeGreaterThan(10);
+  for (const { kind, text } of examples)
+    expect(kind === "yaml" ? Bun.YAML.parse(text) : JSON.parse(text)).toEqual(expect.anything());
+});
+
 test("README's commands are those of the package, by the Bun that it is pinned to", async () => {
   const { packageManager, scripts } = await import("../package.json");
   const commands = Array.from(readme.matchAll(/npx --yes (\S+) run (\w+)/g), ([, bun, name]) => ({
@@ -33,3 +46,35 @@ test("README's commands are those of the package, by the Bun that it is pinned t
     expect(scripts).toHaveProperty(name!);
   }
 });
+
+test.each([
+  ["source", fieldsOf(CheckRequest).source],
+  ["get", fieldsOf(InRequest).params],
+  ["put", fieldsOf(OutRequest).params],
+] as const)("the JSON Schema of %s knows the same fields, and no other", (part, fields = {}) => {
+  const { properties, required, additionalProperties } = jsonSchemaOf(part);
+  const described = Object.entries(properties as Record<string, { description?: string }>);
+  expect(described.map(([name, { description }]) => [name, description])).toEqual(
+    Object.entries(fields).map(([name, field]) => [name, getDescription(field)]),
+  );
+  expect(required).toEqual(part === "source" ? ["table_name", "partition_key", "key"] : []);
+  expect(additionalProperties).toBeFalse();
+});
+
+test.each([
+  ["check", CheckRequest],
+  ["in", InRequest],
+  ["out", OutRequest],
+] as const)(
+  "the help of %s describes the same fields, and its example is a good request",
+  async (step, schema) => {
+    const { stdout } = await dist.run(step, "", { words: ["--help"] });
+    for (const fields of Object.values(fieldsOf(schema))) {
+      for (const [name, field] of Object.entries(fields)) {
+        expect(stdout).toMatch(new RegExp(`^  ${name} +${RegExp.escape(getDescription(field) ?? "")}`, "m"));
+      }
+    }
+    const [, example = ""] = /<<'JSON'\n(.*)\n/.exec(stdout) ?? [];
+    expect(parseRequest(schema, JSON.parse(example))).toMatchObject(JSON.parse(example));
+  },
+);

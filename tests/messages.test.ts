@@ -58,6 +58,8 @@ test("every message is the one that was last read and found good", async () => {
     "numbers that count nothing": { history: 0, keep: "many" },
     "an initial value that YAML changed": { initial_value: 1.1 },
     "certificates that are none": { ca_certs: ["/etc/ssl/ca.pem", PEM] },
+    "roles that are none": { role_arn: ["arn:aws:iam::1:user/ci", 5], external_id: "x" },
+    "a token in the wrong place": { web_identity_token: "header.payload.signature" },
     "fields that are misspelt": { table: "x", regoin: "x", accessKey: "x" },
   };
   for (const [title, fields] of Object.entries(bad))
@@ -76,6 +78,10 @@ test("every message is the one that was last read and found good", async () => {
   });
   await tell("a value that YAML changed", "out", { source, params: { value: 1.1 } });
   await tell("a value and a file", "out", { source, params: { ...value, file: "a/version.txt" } });
+  await tell("a token without a role", "out", {
+    source,
+    params: { ...value, web_identity_token: "header.payload.signature" },
+  });
   await tell("an unknown param", "out", { source, params: { ...value, skip_unchaged: true } });
 
   lines.push("## What is wrong with the inputs of a put", "");
@@ -103,6 +109,7 @@ test("every message is the one that was last read and found good", async () => {
   ]) {
     await tell(`the file ${file}`, "out", { source, params: { file } });
   }
+  await tell("a folder with a binary file in it", "out", { source, params: { directory: "artifacts" } });
   await tell("no such folder", "out", { source }, { words: ["/no/such/folder"] });
   await mkdir(`${folder}/version.txt`);
   await tell("a folder where the file goes", "in", {

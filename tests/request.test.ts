@@ -178,7 +178,11 @@ describeSteps("a request", (steps) => {
       ["an object", { value: {} }, ["params.value: is an object; a text in quotes"]],
       ["NUL", { value: "a\0b" }, ["params.value: has a NUL"]],
       ["half a character", { value: "a\udc00b" }, ["params.value: has half of a surrogate pair"]],
-      ["file and value", { value: "1", file: "a/b" }, ["params.file: is given beside params.value"]],
+      [
+        "file and value",
+        { value: "1", file: "a/b" },
+        ["params: only one of file, value and directory can say what to put"],
+      ],
       ["an empty file", { file: "" }, ["params.file: is empty"]],
       ["a file that is a number", { file: 1 }, ["params.file: is a number"]],
       [
@@ -205,13 +209,13 @@ describeSteps("a request", (steps) => {
 
   describe("params and version of in:", () => {
     test.each<[string, unknown, string[]]>([
-      ["a folder up", { file: "../x" }, ["params.file: is a path or a folder"]],
-      ["an absolute path", { file: "/etc/passwd" }, ["params.file: is a path or a folder"]],
-      ["a folder", { file: "a/b" }, ["params.file: is a path or a folder"]],
-      ["a dot", { file: "." }, ["params.file: is a path or a folder"]],
-      ["two dots", { file: ".." }, ["params.file: is a path or a folder"]],
-      ["NUL", { file: "a\0b" }, ["params.file: is a path or a folder"]],
-      ["nothing", { file: "" }, ["params.file: is empty"]],
+      ["a folder up", { file: "../x" }, ["params.file: is no plain name of a file"]],
+      ["an absolute path", { file: "/etc/passwd" }, ["params.file: is no plain name of a file"]],
+      ["a folder", { file: "a/b" }, ["params.file: is no plain name of a file"]],
+      ["a dot", { file: "." }, ["params.file: is no plain name of a file"]],
+      ["two dots", { file: ".." }, ["params.file: is no plain name of a file"]],
+      ["NUL", { file: "a\0b" }, ["params.file: is no plain name of a file"]],
+      ["nothing", { file: "" }, ["params.file: is no plain name of a file"]],
       [
         "version.json",
         { file: "version.json" },

@@ -1,0 +1,136 @@
+import { afterAll, expect, test } from "bun:test";
+import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import type { Answer } from "./support/step.ts";
+import { describeSubjects } from "./support/subjects.ts";
+
+const folder = await mkdtemp(`${tmpdir()}/folder-`);
+afterAll(() => rm(folder, { recursive: true }));
+
+async function sourcesWith(files: Record<string, string | Uint8Array>): Promise<string> {
+  const sources = await mkdtemp(`${folder}/sources-`);
+  await mkdir(`${sources}/settings`);
+  await Promise.all(
+    Object.entries(files).map(([name, content]) => writeFile(`${sources}/settings/${name}`, content)),
+  );
+  return sources;
+}
+
+describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
+  const files = {
+    "zone.txt": "eu\n",
+    "a b 'c'.properties": 'NAME="x"\r\n\r\n',
+    ".hidden": "",
+    "version.txt": "\ufeff1.0",
+    "version.json": "{}",
+    "größe 🔑": "é漢🔑",
+  };
+
+  test("comes out of a get with the bytes that went in", async () => {
+    await using table = await createTable();
+    const words = [await sourcesWith(files)];
+    const request = { source: table.source, params: { directory: "settings" } };
+    const { version } = await answerOf<Answer>("out", request, { words });
+    expect(Object.keys(JSON.parse(version.value))).toEqual(Object.keys(files).toSorted());
+    expect(await table.items()).toMatchObject([version]);
+    const destination = `${words[0]}/get`;
+    await answerOf(
+      "in",
+      { source: table.source, version, params: { unpack: true } },
+      { words: [destination] },
+    );
+    expect((await readdir(destination)).toSorted()).toEqual(Object.keys(files).toSorted());
+    for (const [name, content] of Object.entries(files)) {
+      expect(await readFile(`${destination}/${name}`)).toEqual(Buffer.from(content));
+    }
+  });
+
+  test("is the same value for the same files", async () => {
+    await using table = await createTable();
+    const params = { directory: "settings", skip_unchanged: true };
+    const put = async (names: string[]) => {
+      const words = [await sourcesWith(Object.fromEntries(names.map((name) => [name, name])))];
+      return (await answerOf<Answer>("out", { source: table.source, params }, { words })).version;
+    };
+    expect(await put(["b", "a", "10", "9"])).toEqual(await put(["9", "10", "a", "b"]));
+    expect(await table.items()).toHaveLength(1);
+  });
+
+  test.each<[string, Record<string, string | Uint8Array>, string]>([
+    [
+      "a binary file",
+      { good: "1", "logo.png": new Uint8Array([0x89, 0x50]) },
+      'params.directory: "settings/logo.png" is not UTF-8 text',
+    ],
+    ["a file with NUL", { nul: "a\0" }, 'params.directory: "settings/nul" has a NUL character in it'],
+    ["no file", {}, 'params.directory: "settings" has no file in it'],
+    [
+      "more than an item",
+      { a: "x".repeat(300_000), b: "x".repeat(300_000) },
+      'params.directory: "settings/b" makes the item too large: it takes 409600 bytes',
+    ],
+  ])("is refused by name: %s", async (_, content, line) => {
+    await using table = await createTable();
+    const words = [await sourcesWith(content)];
+    const { status, stdout, stderr } = await run(
+      "out",
+      { source: table.source, params: { directory: "settings" } },
+      { words },
+    );
+    expect({ status, stdout, stderr }).toEqual({
+      status: 1,
+      stdout: "",
+      stderr: [expect.stringContaining(line)],
+    });
+    expect(await table.items()).toEqual([]);
+  });
+
+  test("is refused by name: a folder in it, a link that leads outside, and no folder at all", async () => {
+    await using table = await createTable();
+    const refusal = async (sources: string, directory: string) =>
+      (await run("out", { source: table.source, params: { directory } }, { words: [sources] })).stderr;
+    const withFolder = await sourcesWith({});
+    await mkdir(`${withFolder}/settings/more`);
+    expect(await refusal(withFolder, "settings")).toEqual([
+      'params.directory: "settings/more" is a folder; name a file in it',
+    ]);
+    const withLink = await sourcesWith({});
+    await symlink("/etc/passwd", `${withLink}/settings/link`);
+    expect(await refusal(withLink, "settings")).toEqual([
+      'params.directory: "settings/link" is a link that leads outside the sources directory',
+    ]);
+    const withFile = await sourcesWith({ a: "1" });
+    expect(await refusal(withFile, "settings/a")).toEqual([
+      expect.stringContaining("cannot be read: ENOTDIR"),
+    ]);
+    expect(await refusal(withFile, "../settings")).toEqual([expect.stringContaining("leads outside")]);
+    expect(await refusal(withFile, "nothing")).toEqual([
+      expect.stringContaining("does not exist; the put step has these inputs: settings"),
+    ]);
+  });
+
+  test.each([
+    "package-1.2",
+    "[]",
+    "null",
+    '{"a": 1}',
+    '{"../a": "1"}',
+    '{"a/b": "1"}',
+    '{"": "1"}',
+    '{".": "1"}',
+  ])("is none in a value that no put of a folder has stored: %s", async (value) => {
+    const destination = await mkdtemp(`${folder}/get-`);
+    const source = { table_name: "packages-table", partition_key: "application", key: "my-app" };
+    const request = {
+      source,
+      version: { value, created: "2026-11-23T15:04:05.123Z" },
+      params: { unpack: true },
+    };
+    const { status, stderr } = await run("in", request, { words: [destination] });
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: [expect.stringMatching(/^params\.unpack: the value is none/)],
+    });
+    expect(await readdir(destination)).toEqual([]);
+  });
+});
