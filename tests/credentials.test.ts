@@ -165,6 +165,36 @@ describeSubjects("credentials", ({ createTable, run, answerOf }) => {
     });
   });
 
+  test("an instance's credentials are taken where nothing is given", async () => {
+    await using table = await createTable();
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
+    const asked: string[] = [];
+    const answers: Record<string, string> = {
+      "PUT /latest/api/token": "a-session",
+      "GET /latest/meta-data/iam/security-credentials/": "worker",
+      "GET /latest/meta-data/iam/security-credentials/worker": JSON.stringify({
+        AccessKeyId: "ASIAworker",
+        SecretAccessKey: "secret-of-the-worker",
+        Token: "token-of-the-worker",
+        Expiration: "2999-01-01T00:00:00Z",
+      }),
+    };
+    using metadata = Bun.serve({
+      hostname: "127.0.0.1",
+      port: 0,
+      fetch: ({ method, url, headers }) => {
+        const what = `${method} ${new URL(url).pathname}`;
+        asked.push(`${what} ${headers.get("x-aws-ec2-metadata-token")}`);
+        return new Response(answers[what] ?? "", { status: what in answers ? 200 : 404 });
+      },
+    });
+    const { access_key: _, secret_key: __, ...keyless } = table.source;
+    const env = { AWS_EC2_METADATA_SERVICE_ENDPOINT: metadata.url.origin };
+    await run("check", { source: { ...keyless, endpoint: proxy.endpoint } }, { env });
+    expect(asked).toContain("GET /latest/meta-data/iam/security-credentials/worker a-session");
+    expect(proxy.asked[0]).toMatchObject({ token: "token-of-the-worker" });
+  });
+
   test.each<[string, Record<string, unknown>, Record<string, unknown>, RegExp]>([
     [
       "a role",
