@@ -29,9 +29,16 @@ export async function check(
   const table = openTable(connectionOf(source, { debug }));
   const read = (item: Item) => versionOf(item, warn);
   const cursor = cursorOf(version?.created);
-  let versions = cursor === undefined ? [] : await versionsFrom(table, cursor, read);
+  const ask = async () => (cursor === undefined ? [] : await versionsFrom(table, cursor, read));
+  let versions = await ask();
   if (versions.length === 0) {
     versions = await newestItems(table, version == null ? (source.history ?? DEFAULT_HISTORY) : 1, read);
+    const [newest] = versions;
+    if (cursor !== undefined && newest !== undefined && compareCreated(newest, cursor) > 0) {
+      // A put with keep has deleted the cursor's item between the queries: others are newer too.
+      const newer = await ask();
+      if (newer.length > 0) versions = newer;
+    }
   }
   if (versions.length === 0 && source.initial_value != null) {
     return [{ value: source.initial_value, created: HEAD_CREATED }];

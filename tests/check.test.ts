@@ -174,6 +174,34 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
     },
   );
 
+  test("a known version that is deleted while the check reads hides no newer one", async () => {
+    await using table = await createTable();
+    const cursor = `01/01/${new Date().getUTCFullYear()} 00:00:00`;
+    await table.add(...named(cursor));
+    const newer = named("2999-01-01T00:00:00.000Z", "2999-01-02T00:00:00.000Z");
+    const { promise: isoIsRead, resolve: readIso } = Promise.withResolvers<void>();
+    let reads = 0;
+    await using proxy = startProxy(table.source.endpoint, async ({ body }) => {
+      if (reads++ > 1) return undefined;
+      if (!String(body.KeyConditionExpression).includes("BETWEEN")) {
+        const answer = await fetch(table.source.endpoint, {
+          method: "POST",
+          headers: proxy.asked.at(-1)?.headers ?? {},
+          body: JSON.stringify(body),
+        });
+        readIso();
+        return answer;
+      }
+      // Between the check's two queries, two puts with keep come and go.
+      await isoIsRead;
+      await table.add(...newer);
+      await table.remove(cursor);
+      return undefined;
+    });
+    const source = { ...table.source, endpoint: proxy.endpoint };
+    expect(await answerOf<unknown>("check", { source, version: { created: cursor } })).toEqual(newer);
+  });
+
   test("another key's items are none of this one's", async () => {
     await using table = await createTable();
     await table.add({ created: "2026-01-01T00:00:00.000Z", value: "1" });

@@ -2,6 +2,7 @@ import {
   type AttributeValue,
   BatchWriteItemCommand,
   CreateTableCommand,
+  DeleteItemCommand,
   DeleteTableCommand,
   DynamoDBClient,
   PutItemCommand,
@@ -24,6 +25,8 @@ export interface TestTable extends AsyncDisposable {
   >;
   /** Puts items of the source's key: `created` and `value`, or whole attributes besides `created`. */
   add: (...items: { created: string; value: string | Item }[]) => Promise<void>;
+  /** Deletes an item of the source's key. */
+  remove: (created: string) => Promise<void>;
   /** Leaves a claim of a place on the head, as a put does that has not gone on. */
   claim: (place: string) => Promise<void>;
   /** Sends a request as it was caught on its way. */
@@ -105,6 +108,14 @@ export async function createTable(engine: Engine, layout: Layout = {}): Promise<
           new BatchWriteItemCommand({ RequestItems: { [name]: requests.slice(start, start + 25) } }),
         );
       }
+    },
+    remove: async (created) => {
+      await client.send(
+        new DeleteItemCommand({
+          TableName: name,
+          Key: { [partitionKey]: { S: key }, created: { S: created } },
+        }),
+      );
     },
     claim: async (place) => {
       await client.send(
