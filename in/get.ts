@@ -19,14 +19,18 @@ export async function get(
 /** The files, content by name, that a put of a folder has made one value of. */
 function unpack(value: string): Record<string, string> {
   try {
-    const files: Record<string, unknown> = JSON.parse(value);
-    const isOfFiles = Object.entries(files).every(
-      ([name, text]) => isPlainName(name) && typeof text === "string",
-    );
-    if (!Array.isArray(files) && isOfFiles) return files as Record<string, string>;
+    const files: unknown = JSON.parse(value);
+    if (isOfFiles(files)) return files;
   } catch {}
   throw new Error(
     "params.unpack: the value is none that a put with directory has stored (a JSON object of texts by file name)",
+  );
+}
+
+function isOfFiles(files: unknown): files is Record<string, string> {
+  if (typeof files !== "object" || files === null || Array.isArray(files)) return false;
+  return Object.entries(files).every(
+    ([name, text]) => isPlainName(name) && typeof text === "string" && `${name}${text}`.isWellFormed(),
   );
 }
 

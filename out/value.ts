@@ -1,5 +1,5 @@
 import { type Dirent, constants } from "node:fs";
-import { lstat, open, readdir, realpath } from "node:fs/promises";
+import { lstat, open, readdir, realpath, stat as fileStat } from "node:fs/promises";
 import { codeOf } from "../shared/errors.ts";
 import type { OutRequest } from "../shared/schema.ts";
 
@@ -62,6 +62,9 @@ async function pathWithin(param: string, sources: string, path: string): Promise
       "leads outside the sources directory; a path such as artifacts/version.txt is needed",
     );
   }
+  // Bun's realpath takes a backslash for a slash, and would lead to another file.
+  if (path.includes("\\"))
+    throw refusal(param, path, "has a backslash in its name, which cannot be read here");
   try {
     const root = await realpath(sources);
     const real = await realpath(`${root}/${path}`);
@@ -84,6 +87,9 @@ async function readText(param: string, sources: string, file: string): Promise<s
     const stat = await handle.stat();
     if (stat.isDirectory()) throw refusal(param, file, "is a folder; name a file in it");
     if (!stat.isFile()) throw refusal(param, file, "is no regular file");
+    const named = await fileStat(`${sources}/${file}`);
+    if (stat.ino !== named.ino || stat.dev !== named.dev)
+      throw refusal(param, file, "leads to another file than its name");
     if (stat.size > MOST_READ_BYTES) throw refusal(param, file, tooLarge(stat.size));
     bytes = await handle.readFile();
   } catch (error) {

@@ -118,6 +118,10 @@ describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
     '{"a/b": "1"}',
     '{"": "1"}',
     '{".": "1"}',
+    '"text"',
+    "42",
+    "true",
+    '{"a": "\\ud800"}',
   ])("is none in a value that no put of a folder has stored: %s", async (value) => {
     const destination = await mkdtemp(`${folder}/get-`);
     const source = { table_name: "packages-table", partition_key: "application", key: "my-app" };

@@ -307,6 +307,12 @@ describeSteps("out refuses, before any request", ({ run }) => {
       `is too large: 20000000 bytes, ${20_000_000 - LIMIT} more than`,
     ],
     [
+      "a file with a backslash in its name",
+      { "a\\x": "right", "a/x": "wrong" },
+      "a\\x",
+      "has a backslash in its name",
+    ],
+    [
       "no version.txt",
       { "a/x": "1", "b/c/version.txt": "2" },
       undefined,
