@@ -56,11 +56,10 @@ function buildOf(env: NodeJS.ProcessEnv): string | undefined {
     env;
   if (!ATC_EXTERNAL_URL || !BUILD_ID) return undefined;
   const root = ATC_EXTERNAL_URL.replace(/\/+$/, "");
-  if (!BUILD_TEAM_NAME || !BUILD_PIPELINE_NAME || !BUILD_JOB_NAME || !BUILD_NAME)
-    return `${root}/builds/${BUILD_ID}`;
-  const [team, pipeline, job, build] = [BUILD_TEAM_NAME, BUILD_PIPELINE_NAME, BUILD_JOB_NAME, BUILD_NAME].map(
-    encodeURIComponent,
-  );
+  const names = [BUILD_TEAM_NAME, BUILD_PIPELINE_NAME, BUILD_JOB_NAME, BUILD_NAME];
+  // The page of an instance of a pipeline has its variables in the URL as well; by its id, a build is found without.
+  if (!names.every(Boolean) || env.BUILD_PIPELINE_INSTANCE_VARS) return `${root}/builds/${BUILD_ID}`;
+  const [team, pipeline, job, build] = names.map((name = "") => encodeURIComponent(name));
   return `${root}/teams/${team}/pipelines/${pipeline}/jobs/${job}/builds/${build}`;
 }
 

@@ -131,6 +131,19 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
       { ATC_EXTERNAL_URL: "https://ci.example.com/", BUILD_ID: "4711" },
       "https://ci.example.com/builds/4711",
     ],
+    [
+      "a build of an instance of a pipeline",
+      {
+        ATC_EXTERNAL_URL: "https://ci.example.com",
+        BUILD_ID: "4711",
+        BUILD_TEAM_NAME: "main",
+        BUILD_PIPELINE_NAME: "my app",
+        BUILD_PIPELINE_INSTANCE_VARS: '{"branch":"main"}',
+        BUILD_JOB_NAME: "build",
+        BUILD_NAME: "12",
+      },
+      "https://ci.example.com/builds/4711",
+    ],
     ["no build", {}, undefined],
   ])("says which build put an item: %s", async (_, env, build) => {
     await using table = await createTable();
