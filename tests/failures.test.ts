@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { awsError, startProxy } from "./support/proxy.ts";
-import type { StepName, Steps } from "./support/step.ts";
+import { type StepName, type Steps, unreachable } from "./support/step.ts";
 import { describeSteps, describeSubjects } from "./support/subjects.ts";
 
 const words: Record<StepName, string[]> = { check: [], in: ["/tmp"], out: ["/tmp"] };
@@ -198,13 +198,7 @@ describeSubjects("a failure", ({ createTable, ...steps }) => {
 });
 
 describeSteps("without a DynamoDB", (steps) => {
-  const source = {
-    table_name: "packages-table",
-    partition_key: "application",
-    key: "my-app",
-    access_key: "AKIAtest",
-    secret_key: "secret-of-the-tests",
-  };
+  const source = { ...unreachable, endpoint: undefined };
 
   test.each<StepName>(["check", "out"])("%s tells that nobody listens", async (step) => {
     await expectFailure(

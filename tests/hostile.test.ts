@@ -4,21 +4,11 @@ import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import type { AttributeValue } from "@aws-sdk/client-dynamodb";
 import { awsError, startProxy } from "./support/proxy.ts";
-import type { Answer, Version } from "./support/step.ts";
+import { type Answer, unreachable, type Version } from "./support/step.ts";
 import { describeSteps, describeSubjects } from "./support/subjects.ts";
 
 const words = ["/tmp"];
 const version = { value: "1", created: "2026-11-23T15:04:05.123Z" };
-
-// Nothing listens at this endpoint: a request would be told about.
-const unreachable = {
-  table_name: "packages-table",
-  partition_key: "application",
-  key: "my-app",
-  access_key: "AKIAtest",
-  secret_key: "secret-of-the-tests",
-  endpoint: "http://127.0.0.1:1",
-};
 
 const folder = await mkdtemp(`${tmpdir()}/hostile-`);
 afterAll(() => rm(folder, { recursive: true }));

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import { startProxy } from "./support/proxy.ts";
-import type { Answer, Version } from "./support/step.ts";
+import { type Answer, unreachable, type Version } from "./support/step.ts";
 import { describeSteps, describeSubjects } from "./support/subjects.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/out-`);
@@ -258,15 +258,7 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
 });
 
 describeSteps("out refuses, before any request", ({ run }) => {
-  // Nothing listens at this endpoint: a request would be told about.
-  const source = {
-    table_name: "packages-table",
-    partition_key: "application",
-    key: "my-app",
-    access_key: "AKIAtest",
-    secret_key: "secret-of-the-tests",
-    endpoint: "http://127.0.0.1:1",
-  };
+  const source = unreachable;
   const outside = `${folder}/outside.txt`;
 
   test.each<

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { compareCreated, oldStyleCreated, timeOf } from "../shared/created.ts";
 import { startDynalite } from "./support/engine.ts";
 import { type Asked, startProxy } from "./support/proxy.ts";
-import { type Answer, dist, type StepName, type Version } from "./support/step.ts";
+import { type Answer, dist, type StepName, unreachable, type Version } from "./support/step.ts";
 import { createTable, type TestTable } from "./support/table.ts";
 
 // From dist alone: what a signal ends in an image is `docker exec`, not the binary.
@@ -22,13 +22,7 @@ afterAll(() => rm(folder, { recursive: true }));
 
 const engine = await startDynalite();
 
-const source = {
-  table_name: "packages-table",
-  partition_key: "application",
-  key: "my-app",
-  access_key: "AKIAtest",
-  secret_key: "secret-of-the-tests",
-};
+const source = { ...unreachable, endpoint: undefined };
 
 describe.each<Signal>(["SIGTERM", "SIGINT"])("%s ends", (signal) => {
   /** Sends the signal, and expects that nothing but its end follows. */

@@ -7,8 +7,8 @@ import { stepsOf } from "./step.ts";
 process.env.TESTCONTAINERS_RYUK_DISABLED ??= "true";
 const { GenericContainer, getContainerRuntimeClient, Wait } = await import("testcontainers");
 
-/** Whether a Docker engine answers. */
-export const hasDocker = await getContainerRuntimeClient().then(
+/** Whether a Docker engine answers, both the library and the command. */
+export const hasDocker = await Promise.all([getContainerRuntimeClient(), Bun.$`docker version`.quiet()]).then(
   () => true,
   () => false,
 );

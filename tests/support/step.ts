@@ -43,6 +43,16 @@ export interface Steps {
   answerOf: <Result>(step: StepName, request: unknown, start?: Start) => Promise<Result>;
 }
 
+/** A source of the README's table; nobody listens at its endpoint, so that a request is told of. */
+export const unreachable = {
+  table_name: "packages-table",
+  partition_key: "application",
+  key: "my-app",
+  access_key: "AKIAtest",
+  secret_key: "secret-of-the-tests",
+  endpoint: "http://127.0.0.1:1",
+};
+
 const DIST = `${import.meta.dir}/../../dist`;
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
