@@ -1,9 +1,8 @@
 import { HEAD_CREATED } from "../shared/created.ts";
-import { type Connection, itemBytes, openTable } from "../shared/dynamodb.ts";
+import { type Connection, ITEM_BYTES, itemBytes, openTable, tooLarge } from "../shared/dynamodb.ts";
 import { deleteOldest, putNewest } from "../shared/order.ts";
 import { connectionOf, type Metadata, metadataOf, type OutRequest, type Version } from "../shared/schema.ts";
 import type { Surroundings } from "../shared/step.ts";
-import { ITEM_BYTES, readValue, tooLarge } from "./value.ts";
 
 const CUT_BYTES = 3 * 1024;
 
@@ -18,7 +17,8 @@ export async function put(
     webIdentityToken: params.web_identity_token,
     debug,
   });
-  const value = await readValue(params, folder);
+  // What reads files is not loaded for a value that is there already.
+  const value = params.value ?? (await (await import("./value.ts")).readValue(params, folder));
   hide(value);
   const putBuild = buildOf(process.env);
   requireFit(connection, value, putBuild);

@@ -1,31 +1,20 @@
 import { type Dirent, constants } from "node:fs";
 import { lstat, open, readdir, realpath, stat as fileStat } from "node:fs/promises";
+import { ITEM_BYTES, tooLarge } from "../shared/dynamodb.ts";
 import { codeOf } from "../shared/errors.ts";
 import type { OutRequest } from "../shared/schema.ts";
 
 const DEFAULT_FILE = "version.txt";
 const MOST_LISTED = 20;
 
-/** The most bytes of one item of DynamoDB: 400 KB. */
-export const ITEM_BYTES = 409_600;
-
 /** A file beyond this size is refused unread. */
 const MOST_READ_BYTES = 16 * 1024 * 1024;
 
-/** The value that the params of a put name, from the sources directory where it is in files. Throws an Error in the user's words. */
-export async function readValue(
-  { value, file, directory }: OutRequest["params"],
-  sources: string,
-): Promise<string> {
-  if (value !== undefined) return value;
+/** The value that the params of a put name in the sources directory. Throws an Error in the user's words. */
+export async function readValue({ file, directory }: OutRequest["params"], sources: string): Promise<string> {
   if (directory != null) return readFolder(sources, directory);
   const text = await readText("file", sources, file ?? (await findDefaultFile(sources)));
   return text.replace(/^\ufeff/, "").replace(/\r?\n$/, "");
-}
-
-/** How an item of so many bytes is too large. */
-export function tooLarge(bytes: number): string {
-  return `is too large: ${bytes} bytes, ${bytes - ITEM_BYTES} more than the ${ITEM_BYTES} of a DynamoDB item`;
 }
 
 /** The files of a folder as one JSON object, content by name and in the order of names, so that the same files are the same value. */
@@ -37,7 +26,7 @@ async function readFolder(sources: string, folder: string): Promise<string> {
   let bytes = 0;
   for (const name of names) {
     const content = await readText("directory", sources, `${folder}/${name}`);
-    bytes += content.length;
+    bytes += Buffer.byteLength(content);
     if (bytes > ITEM_BYTES)
       throw refusal(
         "directory",

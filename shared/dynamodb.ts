@@ -321,7 +321,15 @@ export async function deleteItem(table: Table, created: string): Promise<void> {
   await told(table, "dynamodb:DeleteItem", table.client.send(command, firstAttempt()));
 }
 
-/** An item's size in bytes as DynamoDB counts it for its limit of 400 KB (409,600). */
+/** The most bytes of one item of DynamoDB: 400 KB. */
+export const ITEM_BYTES = 409_600;
+
+/** How an item of so many bytes is too large. */
+export function tooLarge(bytes: number): string {
+  return `is too large: ${bytes} bytes, ${bytes - ITEM_BYTES} more than the ${ITEM_BYTES} of a DynamoDB item`;
+}
+
+/** An item's size in bytes as DynamoDB counts it: names and values. */
 export function itemBytes(connection: Connection, item: NewItem): number {
   const texts = Object.entries(attributesOf(connection, item)).flatMap(([name, value]) => [
     name,
