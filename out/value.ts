@@ -1,4 +1,4 @@
-import { type Dirent, constants } from "node:fs";
+import { constants } from "node:fs";
 import { lstat, open, readdir, realpath, stat as fileStat } from "node:fs/promises";
 import { ITEM_BYTES, tooLarge } from "../shared/dynamodb.ts";
 import { codeOf } from "../shared/errors.ts";
@@ -19,12 +19,14 @@ export async function readValue({ file, directory }: OutRequest["params"], sourc
 
 /** The files of a folder as one JSON object, content by name and in the order of names, so that the same files are the same value. */
 async function readFolder(sources: string, folder: string): Promise<string> {
-  const entries = await list(await pathWithin("directory", sources, folder));
-  if (entries.length === 0) throw refusal("directory", folder, "has no file in it");
-  const names = entries.map(({ name }) => name).toSorted();
+  const path = await pathWithin("directory", sources, folder);
+  const names = await readdir(path).catch((cause: unknown) => {
+    throw refusal("directory", folder, `cannot be read as a folder: ${codeOf(cause)}`, cause);
+  });
+  if (names.length === 0) throw refusal("directory", folder, "has no file in it");
   const files = [];
   let bytes = 0;
-  for (const name of names) {
+  for (const name of names.toSorted()) {
     const content = await readText("directory", sources, `${folder}/${name}`);
     bytes += Buffer.byteLength(content);
     if (bytes > ITEM_BYTES)
@@ -98,9 +100,9 @@ async function readText(param: string, sources: string, file: string): Promise<s
 
 /** The one version.txt right in the sources directory or in a folder of it, which is what an input is. */
 async function findDefaultFile(sources: string): Promise<string> {
-  const entries = await list(sources);
+  const names = await list(sources);
   const files = [];
-  for (const candidate of [DEFAULT_FILE, ...entries.map(({ name }) => `${name}/${DEFAULT_FILE}`)]) {
+  for (const candidate of [DEFAULT_FILE, ...names.map((name) => `${name}/${DEFAULT_FILE}`)]) {
     const stat = await lstat(`${sources}/${candidate}`).catch(() => undefined);
     if (stat !== undefined && !stat.isDirectory()) files.push(candidate);
   }
@@ -109,13 +111,13 @@ async function findDefaultFile(sources: string): Promise<string> {
   const found =
     files.length > 1 ? `more than one is there (${shorten(files)})` : await describeInputs(sources);
   throw new Error(
-    `params: neither file nor value is given, and no single ${DEFAULT_FILE} is in an input: ${found}`,
+    `params: none of file, value and directory is given, and no single ${DEFAULT_FILE} is in an input: ${found}`,
   );
 }
 
-async function list(sources: string): Promise<Dirent[]> {
+async function list(sources: string): Promise<string[]> {
   try {
-    return await readdir(sources, { withFileTypes: true });
+    return await readdir(sources);
   } catch (cause) {
     throw new Error(`the sources directory ${JSON.stringify(sources)} cannot be read: ${codeOf(cause)}`, {
       cause,
@@ -124,7 +126,7 @@ async function list(sources: string): Promise<Dirent[]> {
 }
 
 async function describeInputs(sources: string): Promise<string> {
-  const names = (await list(sources)).map(({ name }) => name);
+  const names = await list(sources);
   return names.length === 0
     ? "the put step has no inputs; name them in its inputs, such as inputs: [artifacts]"
     : `the put step has these inputs: ${shorten(names)} (inputs: detect mounts only what params name)`;

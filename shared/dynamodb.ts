@@ -18,7 +18,7 @@ import {
 } from "./created.ts";
 import { codeOf, failure, nameOf, neverSent } from "./errors.ts";
 
-/** A table, one key of it, and how to reach it; without an access key, AWS's default chain gives the credentials. */
+/** A table, one key of it, and how to reach it. */
 export interface Connection {
   tableName: string;
   partitionKey: string;

@@ -1,7 +1,7 @@
 import type { Table } from "./dynamodb.ts";
 
 /** What of a table the user is told when a request about it fails. */
-type Told = Pick<Table, "tableName" | "partitionKey" | "key" | "region" | "endpoint" | "accessKey">;
+type Told = Pick<Table, "tableName" | "partitionKey" | "region" | "endpoint" | "accessKey" | "roleArns">;
 
 const THROTTLED = /^(ProvisionedThroughputExceededException|ThrottlingException|RequestLimitExceeded)$/;
 
@@ -89,6 +89,7 @@ function explain(error: AwsError, action: string, table: Told): string {
 }
 
 function given(table: Told, field: string, otherwise: string): string {
+  if (table.roleArns.length > 0) return `${otherwise} of the role that was assumed`;
   return table.accessKey ? `source.${field}` : `${otherwise} of AWS's default chain`;
 }
 

@@ -230,6 +230,22 @@ describeSubjects("credentials", ({ createTable, run, answerOf }) => {
     expect(await table.items()).toEqual([]);
   });
 
+  test("what DynamoDB refuses of an assumed role is not blamed on the source's keys", async () => {
+    await using table = await createTable();
+    await using proxy = startProxy(table.source.endpoint, () => awsError("ExpiredTokenException", "expired"));
+    using sts = startSts(KEYS);
+    const source = { ...table.source, endpoint: proxy.endpoint, role_arn: role("ci") };
+    const { status, stderr } = await run(
+      "check",
+      { source },
+      { env: { AWS_ENDPOINT_URL_STS: sts.endpoint } },
+    );
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: ["DynamoDB refuses the session token of the role that was assumed: it has expired"],
+    });
+  });
+
   test.each<[string, Record<string, unknown>, string]>([
     ["FIPS", { use_fips: true }, "dynamodb-fips.us-east-1.amazonaws.com"],
     ["IPv4 and IPv6", { use_dualstack: "true" }, "dynamodb.us-east-1.api.aws"],

@@ -101,7 +101,7 @@ describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
     ]);
     const withFile = await sourcesWith({ a: "1" });
     expect(await refusal(withFile, "settings/a")).toEqual([
-      expect.stringContaining("cannot be read: ENOTDIR"),
+      'params.directory: "settings/a" cannot be read as a folder: ENOTDIR',
     ]);
     expect(await refusal(withFile, "../settings")).toEqual([expect.stringContaining("leads outside")]);
     expect(await refusal(withFile, "nothing")).toEqual([
