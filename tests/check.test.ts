@@ -210,7 +210,8 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
 
   test("a check with a cursor asks two strongly consistent queries, neither of the whole partition", async () => {
     await using table = await createTable();
-    const created = `${new Date().getUTCFullYear()}-01-01T00:00:00.000Z`;
+    // Ahead of every clock, and of no year's end.
+    const created = "2998-06-15T00:00:00.000Z";
     await table.add({ created, value: "1" });
     await using proxy = startProxy(table.source.endpoint, () => undefined);
     await answerOf("check", { source: { ...table.source, endpoint: proxy.endpoint }, version: { created } });
@@ -222,5 +223,10 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
       });
       expect(String(body.KeyConditionExpression)).toMatch(/#created (>=|BETWEEN)/);
     }
+    // The one starts at the cursor, the other at its day: what is older is not read.
+    const from = proxy.asked.map(
+      ({ body }) => (body.ExpressionAttributeValues as Record<string, unknown>)[":from"],
+    );
+    expect(from).toEqual([{ S: created }, { S: oldStyleCreated(Date.parse(created)) }]);
   });
 });
