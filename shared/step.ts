@@ -99,8 +99,8 @@ function folderOf(step: CommandLine, words: string[]): string {
   );
 }
 
-async function showUsageInTerminal(step: CommandLine): Promise<void> {
-  const { isatty } = await import("node:tty");
+function showUsageInTerminal(step: CommandLine): void {
+  const { isatty } = process.getBuiltinModule("node:tty");
   if (!isatty(0)) return;
   console.warn(usage(step));
   process.exit(1);
@@ -108,7 +108,7 @@ async function showUsageInTerminal(step: CommandLine): Promise<void> {
 
 async function readDocument(step: CommandLine): Promise<unknown> {
   // To ask at once whether it is a terminal would cost every step some milliseconds.
-  const late = setTimeout(() => void showUsageInTerminal(step), LATE_MS);
+  const late = setTimeout(showUsageInTerminal, LATE_MS, step);
   let bytes;
   try {
     bytes = await Bun.stdin.bytes();
