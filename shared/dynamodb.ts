@@ -136,7 +136,6 @@ export function openTable(connection: Connection): Table {
     sha256: NativeSha256,
     maxAttempts: ATTEMPTS,
     retryMode: "standard",
-    defaultUserAgentProvider: async () => [["dynamo-keyval-resource", version]],
     // A setting that is left out is looked for in the environment and in files under ~/.aws, at a cost.
     accountIdEndpointMode: "disabled",
     authSchemePreference: [],
@@ -145,8 +144,10 @@ export function openTable(connection: Connection): Table {
     endpointDiscoveryEnabled: false,
     useDualstackEndpoint: connection.useDualstack,
     useFipsEndpoint: connection.useFips,
-    userAgentAppId: async () => undefined,
   });
+  // One copies each answer for a log that nobody keeps, the other's header is given below.
+  client.middlewareStack.remove("loggerMiddleware");
+  client.middlewareStack.remove("getUserAgentMiddleware");
   const table = { ...connection, client, deadline: performance.now() + TOTAL_MS };
   return table;
 }
@@ -405,7 +406,11 @@ async function handle(table: Table, request: HttpRequest, attempts: Partial<Atte
     const response = await fetch(`${protocol}//${hostname}${port ? `:${port}` : ""}${path}`, {
       method,
       // The checksum is that of the bytes as they are sent.
-      headers: { ...request.headers, "accept-encoding": "identity" },
+      headers: {
+        ...request.headers,
+        "accept-encoding": "identity",
+        "user-agent": `dynamo-keyval-resource/${version}`,
+      },
       body,
       redirect: "manual",
       // Else an environment variable makes Bun print requests, with their tokens and values.
@@ -421,7 +426,7 @@ async function handle(table: Table, request: HttpRequest, attempts: Partial<Atte
     }
     const { status: statusCode } = response;
     attempts.doubtful ||= statusCode < 400 || statusCode >= 500;
-    const { date, ...headers } = Object.fromEntries(response.headers);
+    const { date, ...headers } = response.headers.toJSON();
     // With a date that is far from ours, the SDK takes every refusal for one of our clock and tries again.
     const isOfClock = statusCode < 400 || /Signature|Expired/.test(new TextDecoder().decode(bytes));
     return {

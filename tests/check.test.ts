@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { oldStyleCreated } from "../shared/created.ts";
+import manifest from "../package.json";
 import { startProxy } from "./support/proxy.ts";
 import type { Version } from "./support/step.ts";
 import { describeSubjects } from "./support/subjects.ts";
@@ -200,6 +201,14 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
     });
     const source = { ...table.source, endpoint: proxy.endpoint };
     expect(await answerOf<unknown>("check", { source, version: { created: cursor } })).toEqual(newer);
+  });
+
+  test("a request says which version of the resource asks", async () => {
+    await using table = await createTable();
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
+    await answerOf("check", { source: { ...table.source, endpoint: proxy.endpoint } });
+    const agents = proxy.asked.map(({ headers }) => headers["user-agent"]);
+    expect(new Set(agents)).toEqual(new Set([`dynamo-keyval-resource/${manifest.version}`]));
   });
 
   test("another key's items are none of this one's", async () => {
