@@ -11,7 +11,7 @@ import {
   newestItems,
   newestOldStyleItems,
   openTable,
-  queryItems,
+  takeItems,
   type Table,
   textOf,
   timed,
@@ -58,13 +58,10 @@ async function versionsFrom(
 ): Promise<TimedVersion[]> {
   const fromCursor = isoCreated(cursor.time);
   const [iso, oldStyle] = await Promise.all([
-    Array.fromAsync(queryItems(table, { from: fromCursor > FIRST_ISO ? fromCursor : FIRST_ISO })),
+    takeItems(table, { from: fromCursor > FIRST_ISO ? fromCursor : FIRST_ISO }, {}, read),
     newestOldStyleItems(table, { count: Infinity, since: cursor.time }, read),
   ]);
-  return [...iso.flat().map(read), ...oldStyle]
-    .filter((found) => found !== undefined)
-    .filter((found) => compareCreated(found, cursor) >= 0)
-    .toSorted(compareCreated);
+  return [...iso, ...oldStyle].filter((found) => compareCreated(found, cursor) >= 0).toSorted(compareCreated);
 }
 
 function versionOf(item: Item, warn: Surroundings["warn"]): TimedVersion | undefined {

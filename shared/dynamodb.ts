@@ -199,19 +199,20 @@ export async function* queryItems(
   } while (start);
 }
 
-/** The first items of a range, `limit` at most and in the order of reading, of those that `read` makes something of. */
+/** The first items of a range, `limit` at most (else all) and in the order of reading, of those that `read` makes something of. */
 export async function takeItems<T extends Timed>(
   table: Table,
   range: Range,
-  reading: Reading & { limit: number },
+  reading: Reading,
   read: (item: Item) => T | undefined,
 ): Promise<T[]> {
+  const { limit = Infinity } = reading;
   const taken: T[] = [];
   for await (const page of queryItems(table, range, reading)) {
     taken.push(...page.map(read).filter((found) => found !== undefined));
-    if (taken.length >= reading.limit) break;
+    if (taken.length >= limit) break;
   }
-  return taken.slice(0, reading.limit);
+  return taken.slice(0, limit);
 }
 
 /** The newest items in today's spelling, `count` at most and oldest first, of those that `read` makes something of. */
