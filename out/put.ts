@@ -17,6 +17,7 @@ export async function put(
     webIdentityToken: params.web_identity_token,
     debug,
   });
+  const table = openTable(connection);
   // What reads files is not loaded for a value that is there already.
   const value = params.value ?? (await (await import("./value.ts")).readValue(params, folder));
   hide(value);
@@ -28,7 +29,6 @@ export async function put(
       "Concourse before 8.2.4 fails a put of more than 3 KB with characters outside ASCII, after it is stored",
     );
   }
-  const table = openTable(connection);
   const { created, written } = await putNewest(table, value, {
     skipUnchanged: params.skip_unchanged ?? false,
     putBuild,

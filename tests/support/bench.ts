@@ -7,6 +7,7 @@ import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { parseArgs, promisify } from "node:util";
 import { gzip } from "node:zlib";
+import { createCA, createCert } from "mkcert";
 import { oldStyleCreated } from "../../shared/created.ts";
 import { compile } from "./build.ts";
 import { compress } from "./layout.ts";
@@ -28,6 +29,7 @@ interface Program {
   name: string;
   cmd: string[];
   stdin: unknown;
+  env?: Record<string, string>;
 }
 
 /** What one run of a program took. */
@@ -41,25 +43,31 @@ interface Cost {
 type Line = Record<string, string>;
 
 const DIST = `${import.meta.dir}/../../dist`;
-const SPAWNED = { cwd: "/", env: { PATH: "/usr/bin:/bin" }, stdout: "pipe", stderr: "pipe" } as const;
-const WARM_UP = 3;
+const SPAWNED = { cwd: "/", stdout: "pipe", stderr: "pipe" } as const;
+const ENV = { PATH: "/usr/bin:/bin" };
+// By then, the engine has its own code compiled.
+const WARM_UP = 60;
 const DAY_MS = 24 * 60 * 60 * 1000;
 const tables: Record<string, Line[]> = {};
 const missed: string[] = [];
 const folder = await mkdtemp(`${tmpdir()}/bench-`);
 
-async function run({ cmd, stdin }: Program): Promise<Omit<Cost, "memory">> {
+function spawn({ cmd, stdin, env = ENV }: Program) {
+  return Bun.spawn(cmd, { ...SPAWNED, env, stdin: Buffer.from(JSON.stringify(stdin)) });
+}
+
+async function run(program: Program): Promise<Omit<Cost, "memory">> {
   const start = performance.now();
-  const child = Bun.spawn(cmd, { ...SPAWNED, stdin: Buffer.from(JSON.stringify(stdin)) });
+  const child = spawn(program);
   const [, stderr, status] = await Promise.all([child.stdout.bytes(), child.stderr.text(), child.exited]);
   const wall = performance.now() - start;
-  if (status !== 0) throw new Error(`${cmd.join(" ")} failed: ${stderr}`);
+  if (status !== 0) throw new Error(`${program.cmd.join(" ")} failed: ${stderr}`);
   return { wall, cpu: Number(child.resourceUsage()?.cpuTime.total) / 1000 };
 }
 
 /** The peak of a run's memory (MiB), as Linux keeps it for a process; what it tells of an ended one is the parent's. */
-async function peakMemory({ cmd, stdin }: Program): Promise<number> {
-  const child = Bun.spawn(cmd, { ...SPAWNED, stdin: Buffer.from(JSON.stringify(stdin)) });
+async function peakMemory(program: Program): Promise<number> {
+  const child = spawn(program);
   let peak = 0;
   while (child.exitCode === null) {
     const status = await Bun.file(`/proc/${child.pid}/status`)
@@ -120,8 +128,8 @@ async function measureStartUp(table: TestTable): Promise<void> {
   });
   const [asked] = proxy.asked;
   const headers = { ...asked?.headers, host: undefined, "content-length": undefined };
-  const floor = `const { body } = await Bun.stdin.json();
-    const answer = await fetch("${source.endpoint}", { method: "POST", headers: ${JSON.stringify(headers)}, body });
+  const floor = `const { endpoint, body } = await Bun.stdin.json();
+    const answer = await fetch(endpoint, { method: "POST", headers: ${JSON.stringify(headers)}, body });
     await Bun.write(Bun.stdout, await answer.bytes());`;
   await Bun.write(`${folder}/floor.ts`, floor);
   await Bun.write(`${folder}/empty.ts`, "");
@@ -135,6 +143,13 @@ async function measureStartUp(table: TestTable): Promise<void> {
     cmd: [`${folder}/fresh/${name}`, ...words],
     stdin,
   });
+  await using secure = await startTls(source.endpoint);
+  const overTls = (one: Program, stdin: unknown): Program => ({
+    ...one,
+    name: `${one.name}, TLS`,
+    stdin,
+    env: { ...ENV, SSL_CERT_FILE: secure.trusted },
+  });
   const check = program("check", { source, version });
   const get = program("in", { source, version }, `${folder}/got`);
   const put = program(
@@ -142,12 +157,31 @@ async function measureStartUp(table: TestTable): Promise<void> {
     { source: { ...source, key: "other" }, params: { value: "package-1.3" } },
     folder,
   );
-  const fetching = program("floor", { body: JSON.stringify(asked?.body) });
+  const body = JSON.stringify(asked?.body);
+  const fetching = program("floor", { endpoint: source.endpoint, body });
   const empty = program("empty", {});
   await compare(check, fetching, { wall: 2.3, cpu: 2.8, memory: 2 });
+  await compare(
+    overTls(check, { source: { ...source, endpoint: secure.endpoint }, version }),
+    overTls(fetching, { endpoint: secure.endpoint, body }),
+    { wall: 1.7 },
+  );
   await compare(check, empty, {});
   await compare(put, fetching, { wall: 3.2 });
   await compare(get, empty, { wall: 1.3 });
+}
+
+/** Stands before the DynamoDB at an endpoint with a certificate, to be trusted by a file besides the machine's own. */
+async function startTls(endpoint: string) {
+  const about = { countryCode: "DE", state: "-", locality: "-", validity: 2 };
+  const ca = await createCA({ organization: "Bench", ...about });
+  const certificate = await createCert({ ca, domains: ["127.0.0.1"], validity: 2 });
+  const trusted = `${folder}/trusted.pem`;
+  await Bun.write(trusted, ca.cert);
+  return Object.assign(
+    startProxy(endpoint, () => undefined, certificate),
+    { trusted },
+  );
 }
 
 /** The capacity units that a check's answers tell, and how long it takes without being asked to tell. */
