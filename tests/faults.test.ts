@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
+import { startDynalite } from "./support/engine.ts";
 import { type Fault, faults, startFaultyProxy } from "./support/faults.ts";
-import type { StepName, Version } from "./support/step.ts";
+import { dist, type StepName, type Version } from "./support/step.ts";
 import { describeSubjects } from "./support/subjects.ts";
-import type { TestTable } from "./support/table.ts";
+import { createTable as createTestTable, type TestTable } from "./support/table.ts";
 
 const EVER = Infinity;
 const LIMIT_MS = 61_000;
@@ -79,3 +80,29 @@ describeSubjects("with a fault", ({ createTable, run }) => {
       expect({ times, status }).toEqual({ times, status: times === 1 ? 0 : 1 });
   }, 90_000);
 });
+
+// From dist alone: it takes a minute, and what counts it is the same everywhere.
+test("silence at one request after another ends a put within a minute", async () => {
+  await using table = await createTestTable(await startDynalite());
+  const silence: Fault = { kind: "silence" };
+  await using behind = await startFaultyProxy(table.source.endpoint, silence, {
+    operation: "UpdateItem",
+    from: 1,
+    times: EVER,
+  });
+  // The look's two queries are answered at their fourth attempt, 30 s later.
+  await using proxy = await startFaultyProxy(behind.endpoint, silence, {
+    operation: "Query",
+    from: 1,
+    times: 6,
+  });
+  const request = { source: { ...table.source, endpoint: proxy.endpoint }, params: { value: "1" } };
+  const start = performance.now();
+  expect(await dist.run("out", request, { words: ["/tmp"] })).toEqual({
+    status: 1,
+    stdout: "",
+    stderr: [expect.stringMatching(/ gave no answer to dynamodb:UpdateItem in time; /)],
+  });
+  expect(performance.now() - start).toBeLessThan(LIMIT_MS);
+  expect(await table.items()).toEqual([]);
+}, 90_000);
