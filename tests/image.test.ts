@@ -3,8 +3,8 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { promisify } from "node:util";
 import { constants, zstdDecompress } from "node:zlib";
-import { createCA, createCert } from "mkcert";
 import manifest from "../package.json";
+import { createAuthority } from "./support/authority.ts";
 import { buildImage, hasDocker } from "./support/containers.ts";
 import { startDynalite } from "./support/engine.ts";
 import { writeLayout } from "./support/layout.ts";
@@ -103,13 +103,12 @@ describe.skipIf(!hasDocker)("the image", () => {
   });
 });
 
-const about = { countryCode: "DE", state: "-", locality: "-", validity: 2 };
-const ca = await createCA({ organization: "Tests", ...about });
-const other = await createCA({ organization: "Others", ...about });
-const { cert, key } = await createCert({ ca, domains: ["127.0.0.1", "localhost"], validity: 2 });
+const ca = await createAuthority("Tests");
+const other = await createAuthority("Others");
+const certificate = await ca.certify();
 
 async function checkOverTls(table: TestTable, options: string[], fields = {}): Promise<Outcome> {
-  await using proxy = startProxy(table.source.endpoint, () => undefined, { cert, key });
+  await using proxy = startProxy(table.source.endpoint, () => undefined, certificate);
   const source = { ...table.source, endpoint: proxy.endpoint, ...fields };
   return await inContainers("--read-only", ...options).run("check", { source });
 }

@@ -1,7 +1,7 @@
 import { afterAll, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { createCA, createCert } from "mkcert";
+import { createAuthority } from "./support/authority.ts";
 import { startDynalite } from "./support/engine.ts";
 import { faults, startFaultyProxy } from "./support/faults.ts";
 import { awsError, startProxy } from "./support/proxy.ts";
@@ -15,8 +15,7 @@ const folder = await mkdtemp(`${tmpdir()}/messages-`);
 afterAll(() => rm(folder, { recursive: true }));
 
 const engine = await startDynalite();
-const about = { countryCode: "DE", state: "-", locality: "-", validity: 2 };
-const ca = await createCA({ organization: "Tests", ...about });
+const ca = await createAuthority("Tests");
 const PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
 
 const lines: string[] = [];
@@ -206,11 +205,7 @@ test("every message is the one that was last read and found good", async () => {
     "an unknown authority": ["127.0.0.1"],
     "another host": ["example.com"],
   })) {
-    await using proxy = startProxy(
-      source.endpoint,
-      () => undefined,
-      await createCert({ ca, domains, validity: 2 }),
-    );
+    await using proxy = startProxy(source.endpoint, () => undefined, await ca.certify(...domains));
     const trusted = title === "another host" ? { ca_certs: [ca.cert] } : {};
     await tell(`a certificate of ${title}`, "check", {
       source: { ...source, endpoint: proxy.endpoint, ...trusted },

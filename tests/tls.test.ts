@@ -1,22 +1,21 @@
 import { afterAll, expect, test } from "bun:test";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { createCA, createCert } from "mkcert";
+import { createAuthority } from "./support/authority.ts";
 import { startProxy } from "./support/proxy.ts";
 import { describeSubjects } from "./support/subjects.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/tls-`);
 afterAll(() => rm(folder, { recursive: true }));
 
-const about = { countryCode: "DE", state: "-", locality: "-", validity: 2 };
-const ca = await createCA({ organization: "Tests", ...about });
-const other = await createCA({ organization: "Others", ...about });
-const { cert, key } = await createCert({ ca, domains: ["127.0.0.1", "localhost"], validity: 2 });
+const ca = await createAuthority("Tests");
+const other = await createAuthority("Others");
+const certificate = await ca.certify();
 
 describeSubjects("an endpoint with a certificate of a private authority", ({ createTable, run }) => {
   const check = async (fields: Record<string, unknown>, env = {}) => {
     await using table = await createTable();
-    await using proxy = startProxy(table.source.endpoint, () => undefined, { cert, key });
+    await using proxy = startProxy(table.source.endpoint, () => undefined, certificate);
     const source = { ...table.source, endpoint: proxy.endpoint, ...fields };
     const { status, stdout, stderr } = await run("check", { source }, { env });
     return { status, answer: stdout.trim(), stderr };

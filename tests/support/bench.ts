@@ -7,8 +7,8 @@ import { cp, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { parseArgs, promisify } from "node:util";
 import { gzip } from "node:zlib";
-import { createCA, createCert } from "mkcert";
 import { oldStyleCreated } from "../../shared/created.ts";
+import { createAuthority } from "./authority.ts";
 import { compile } from "./build.ts";
 import { compress } from "./layout.ts";
 import { megabytes, printTable } from "./markdown.ts";
@@ -173,9 +173,8 @@ async function measureStartUp(table: TestTable): Promise<void> {
 
 /** Stands before the DynamoDB at an endpoint with a certificate, to be trusted by a file besides the machine's own. */
 async function startTls(endpoint: string) {
-  const about = { countryCode: "DE", state: "-", locality: "-", validity: 2 };
-  const ca = await createCA({ organization: "Bench", ...about });
-  const certificate = await createCert({ ca, domains: ["127.0.0.1"], validity: 2 });
+  const ca = await createAuthority("Bench");
+  const certificate = await ca.certify();
   const trusted = `${folder}/trusted.pem`;
   await Bun.write(trusted, ca.cert);
   return Object.assign(
