@@ -9,9 +9,9 @@ COPY shared shared
 COPY check check
 COPY in in
 COPY out out
-COPY tests/support/build.ts tests/support/build.ts
+COPY .ci/build.ts .ci/build.ts
 ARG TARGETARCH
-RUN bun tests/support/build.ts --target "bun-linux-${TARGETARCH}" --outdir resource
+RUN bun .ci/build.ts --target "bun-linux-${TARGETARCH}" --outdir resource
 
 FROM ${BASE}
 USER root

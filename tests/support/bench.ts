@@ -9,9 +9,9 @@ import { parseArgs, promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { oldStyleCreated } from "../../shared/created.ts";
 import { createAuthority } from "./authority.ts";
-import { compile } from "./build.ts";
-import { compress } from "./layout.ts";
-import { megabytes, printTable } from "./markdown.ts";
+import { compile } from "../../.ci/build.ts";
+import { compress } from "../../.ci/layout.ts";
+import { megabytes, printTable } from "../../.ci/markdown.ts";
 import { startProxy } from "./proxy.ts";
 import { createTable, type TestTable } from "./table.ts";
 

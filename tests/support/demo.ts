@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { startDynalite } from "./engine.ts";
-import { printTable } from "./markdown.ts";
+import { printTable } from "../../.ci/markdown.ts";
 import { type Answer, dist, type StepName, type Version } from "./step.ts";
 import { createTable } from "./table.ts";
 

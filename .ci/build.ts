@@ -2,7 +2,7 @@
 import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
-const ROOT = resolve(`${import.meta.dir}/../..`);
+const ROOT = resolve(`${import.meta.dir}/..`);
 
 /** The parts of the SDK that have a form for browsers, which needs none of Node's built-ins and starts in half the time. */
 const FOR_BROWSERS = ["@aws-sdk/client-dynamodb", "@aws-sdk/core", "@smithy/core"];

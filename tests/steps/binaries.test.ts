@@ -1,11 +1,11 @@
 import { afterAll, expect, test } from "bun:test";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { startDynalite } from "./support/engine.ts";
-import { startProxy } from "./support/proxy.ts";
-import { type Answer, dist, type StepName } from "./support/step.ts";
-import { describeSubjects } from "./support/subjects.ts";
-import { createTable as createTestTable } from "./support/table.ts";
+import { startDynalite } from "../support/engine.ts";
+import { startProxy } from "../support/proxy.ts";
+import { type Answer, dist, type StepName } from "../support/step.ts";
+import { describeSubjects } from "../support/subjects.ts";
+import { createTable as createTestTable } from "../support/table.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/binaries-`);
 afterAll(() => rm(folder, { recursive: true }));

@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
-import { startDynalite } from "./support/engine.ts";
-import { type Fault, faults, startFaultyProxy } from "./support/faults.ts";
-import { dist, type StepName, type Version } from "./support/step.ts";
-import { describeSubjects } from "./support/subjects.ts";
-import { createTable as createTestTable, type TestTable } from "./support/table.ts";
+import { startDynalite } from "../support/engine.ts";
+import { type Fault, faults, startFaultyProxy } from "../support/faults.ts";
+import { dist, type StepName, type Version } from "../support/step.ts";
+import { describeSubjects } from "../support/subjects.ts";
+import { createTable as createTestTable, type TestTable } from "../support/table.ts";
 
 const EVER = Infinity;
 const LIMIT_MS = 61_000;

@@ -1,8 +1,8 @@
 import { afterAll, expect, test } from "bun:test";
 import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import type { Answer } from "./support/step.ts";
-import { describeSteps } from "./support/subjects.ts";
+import type { Answer } from "../support/step.ts";
+import { describeSteps } from "../support/subjects.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/in-`);
 afterAll(() => rm(folder, { recursive: true }));

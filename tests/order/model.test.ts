@@ -1,6 +1,6 @@
 import { test } from "bun:test";
 import * as fc from "fast-check";
-import { play, scenarios } from "./support/model.ts";
+import { play, scenarios } from "../support/model.ts";
 
 const MINUTE = 60_000;
 const { MODEL_SEED, MODEL_RUNS = "1500" } = process.env;

@@ -1,9 +1,9 @@
 import { afterAll, expect, test } from "bun:test";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { createAuthority } from "./support/authority.ts";
-import { startProxy } from "./support/proxy.ts";
-import { describeSubjects } from "./support/subjects.ts";
+import { createAuthority } from "../support/authority.ts";
+import { startProxy } from "../support/proxy.ts";
+import { describeSubjects } from "../support/subjects.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/tls-`);
 afterAll(() => rm(folder, { recursive: true }));

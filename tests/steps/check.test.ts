@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
-import { oldStyleCreated } from "../shared/created.ts";
-import manifest from "../package.json";
-import { startProxy } from "./support/proxy.ts";
-import type { Version } from "./support/step.ts";
-import { describeSubjects } from "./support/subjects.ts";
+import { oldStyleCreated } from "../../shared/created.ts";
+import manifest from "../../package.json";
+import { startProxy } from "../support/proxy.ts";
+import type { Version } from "../support/step.ts";
+import { describeSubjects } from "../support/subjects.ts";
 
 const INITIAL = "1970-01-01T00:00:00.000Z";
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import type { StepName, Steps } from "./support/step.ts";
-import { describeSteps } from "./support/subjects.ts";
+import type { StepName, Steps } from "../support/step.ts";
+import { describeSteps } from "../support/subjects.ts";
 
 const source = { table_name: "packages-table", partition_key: "application", key: "my-app" };
 const version = { value: "1", created: "2026-11-23T15:04:05.123Z" };
@@ -248,7 +248,7 @@ describeSteps("a request", (steps) => {
     });
 
     test("answers --version", async () => {
-      const { default: manifest } = await import("../package.json");
+      const { default: manifest } = await import("../../package.json");
       expect(await steps.run(step, "", { words: ["--version"] })).toEqual({
         status: 0,
         stdout: `${manifest.version}\n`,

@@ -3,9 +3,9 @@ import { appendFile, mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile }
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import type { AttributeValue } from "@aws-sdk/client-dynamodb";
-import { awsError, startProxy } from "./support/proxy.ts";
-import { type Answer, unreachable, type Version } from "./support/step.ts";
-import { describeSteps, describeSubjects } from "./support/subjects.ts";
+import { awsError, startProxy } from "../support/proxy.ts";
+import { type Answer, unreachable, type Version } from "../support/step.ts";
+import { describeSteps, describeSubjects } from "../support/subjects.ts";
 
 const words = ["/tmp"];
 const version = { value: "1", created: "2026-11-23T15:04:05.123Z" };

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
-import { awsError, startProxy } from "./support/proxy.ts";
-import { type StepName, type Steps, unreachable } from "./support/step.ts";
-import { describeSteps, describeSubjects } from "./support/subjects.ts";
+import { awsError, startProxy } from "../support/proxy.ts";
+import { type StepName, type Steps, unreachable } from "../support/step.ts";
+import { describeSteps, describeSubjects } from "../support/subjects.ts";
 
 const words: Record<StepName, string[]> = { check: [], in: ["/tmp"], out: ["/tmp"] };
 

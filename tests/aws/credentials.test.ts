@@ -1,10 +1,10 @@
 import { afterAll, expect, test } from "bun:test";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { awsError, startProxy } from "./support/proxy.ts";
-import type { Answer } from "./support/step.ts";
-import { startSts } from "./support/sts.ts";
-import { describeSubjects } from "./support/subjects.ts";
+import { awsError, startProxy } from "../support/proxy.ts";
+import type { Answer } from "../support/step.ts";
+import { startSts } from "../support/sts.ts";
+import { describeSubjects } from "../support/subjects.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/credentials-`);
 afterAll(() => rm(folder, { recursive: true }));

@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import { oldStyleCreated } from "../shared/created.ts";
-import { awsError, startProxy } from "./support/proxy.ts";
-import type { Answer, Version } from "./support/step.ts";
-import { describeSubjects } from "./support/subjects.ts";
-import type { TestTable } from "./support/table.ts";
+import { oldStyleCreated } from "../../shared/created.ts";
+import { awsError, startProxy } from "../support/proxy.ts";
+import type { Answer, Version } from "../support/step.ts";
+import { describeSubjects } from "../support/subjects.ts";
+import type { TestTable } from "../support/table.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;

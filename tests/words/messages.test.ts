@@ -1,12 +1,12 @@
 import { afterAll, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { createAuthority } from "./support/authority.ts";
-import { startDynalite } from "./support/engine.ts";
-import { faults, startFaultyProxy } from "./support/faults.ts";
-import { awsError, startProxy } from "./support/proxy.ts";
-import { dist, type Start, type StepName } from "./support/step.ts";
-import { createTable } from "./support/table.ts";
+import { createAuthority } from "../support/authority.ts";
+import { startDynalite } from "../support/engine.ts";
+import { faults, startFaultyProxy } from "../support/faults.ts";
+import { awsError, startProxy } from "../support/proxy.ts";
+import { dist, type Start, type StepName } from "../support/step.ts";
+import { createTable } from "../support/table.ts";
 
 /** All that a step says when something is wrong, for people to read from top to bottom; UPDATE_MESSAGES=1 writes it anew. */
 const FILE = `${import.meta.dir}/messages.txt`;

@@ -2,9 +2,9 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
-import { startProxy } from "./support/proxy.ts";
-import { type Answer, unreachable, type Version } from "./support/step.ts";
-import { describeSteps, describeSubjects } from "./support/subjects.ts";
+import { startProxy } from "../support/proxy.ts";
+import { type Answer, unreachable, type Version } from "../support/step.ts";
+import { describeSteps, describeSubjects } from "../support/subjects.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/out-`);
 afterAll(() => rm(folder, { recursive: true }));

@@ -1,15 +1,15 @@
 import { expect, test } from "bun:test";
 import { readdir } from "node:fs/promises";
-import { oldStyleCreated } from "../shared/created.ts";
-import { type Build, startConcourse } from "./support/concourse.ts";
-import { type Asked, awsError, startProxy } from "./support/proxy.ts";
-import { startDynalite } from "./support/engine.ts";
-import { describeSteps } from "./support/subjects.ts";
-import { createTable, type TestTable } from "./support/table.ts";
+import { oldStyleCreated } from "../../shared/created.ts";
+import { type Build, startConcourse } from "../support/concourse.ts";
+import { type Asked, awsError, startProxy } from "../support/proxy.ts";
+import { startDynalite } from "../support/engine.ts";
+import { describeSteps } from "../support/subjects.ts";
+import { createTable, type TestTable } from "../support/table.ts";
 
 const engine = await startDynalite();
 
-const EXAMPLES = `${import.meta.dir}/examples`;
+const EXAMPLES = `${import.meta.dir}/../examples`;
 const HOUR = 3_600_000;
 const ISO = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 

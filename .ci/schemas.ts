@@ -1,7 +1,7 @@
 /** Writes the JSON Schemas with which editors check a pipeline: `bun run schemas [--folder dist/schemas]`. */
 import { parseArgs } from "node:util";
 import { toJsonSchema } from "@valibot/to-json-schema";
-import { InRequest, OutRequest, Source } from "../../shared/schema.ts";
+import { InRequest, OutRequest, Source } from "../shared/schema.ts";
 
 const SCHEMAS = {
   source: Source,

@@ -2,11 +2,11 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { constants } from "node:fs";
 import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { compareCreated, oldStyleCreated, timeOf } from "../shared/created.ts";
-import { startDynalite } from "./support/engine.ts";
-import { type Asked, startProxy } from "./support/proxy.ts";
-import { type Answer, dist, type StepName, unreachable, type Version } from "./support/step.ts";
-import { createTable, type TestTable } from "./support/table.ts";
+import { compareCreated, oldStyleCreated, timeOf } from "../../shared/created.ts";
+import { startDynalite } from "../support/engine.ts";
+import { type Asked, startProxy } from "../support/proxy.ts";
+import { type Answer, dist, type StepName, unreachable, type Version } from "../support/step.ts";
+import { createTable, type TestTable } from "../support/table.ts";
 
 // From dist alone: what a signal ends in an image is `docker exec`, not the binary.
 const { command, answerOf } = dist;

@@ -3,14 +3,14 @@ import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { promisify } from "node:util";
 import { constants, zstdDecompress } from "node:zlib";
-import manifest from "../package.json";
-import { createAuthority } from "./support/authority.ts";
-import { buildImage, hasDocker } from "./support/containers.ts";
-import { startDynalite } from "./support/engine.ts";
-import { writeLayout } from "./support/layout.ts";
-import { startProxy } from "./support/proxy.ts";
-import { type Answer, type Outcome, type StepName, stepsOf } from "./support/step.ts";
-import { createTable, type TestTable } from "./support/table.ts";
+import manifest from "../../package.json";
+import { createAuthority } from "../support/authority.ts";
+import { buildImage, hasDocker } from "../support/containers.ts";
+import { startDynalite } from "../support/engine.ts";
+import { writeLayout } from "../../.ci/layout.ts";
+import { startProxy } from "../support/proxy.ts";
+import { type Answer, type Outcome, type StepName, stepsOf } from "../support/step.ts";
+import { createTable, type TestTable } from "../support/table.ts";
 
 const folder = await mkdtemp(`${tmpdir()}/image-`);
 afterAll(() => rm(folder, { recursive: true }));
@@ -58,7 +58,7 @@ describe.skipIf(!hasDocker)("the image", () => {
   });
 
   test("is built by the Bun that the project is pinned to", async () => {
-    const dockerfile = await Bun.file(`${import.meta.dir}/../Dockerfile`).text();
+    const dockerfile = await Bun.file(`${import.meta.dir}/../../Dockerfile`).text();
     expect(dockerfile).toContain(`ARG BUN_VERSION=${manifest.packageManager.split("@")[1]}\n`);
   });
 

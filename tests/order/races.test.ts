@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { Glob } from "bun";
-import { hasDocker, startDynamodbLocal } from "./support/containers.ts";
-import { type Engine, startDynalite } from "./support/engine.ts";
-import { type Answer, dist, type Version } from "./support/step.ts";
-import { createTable } from "./support/table.ts";
+import { hasDocker, startDynamodbLocal } from "../support/containers.ts";
+import { type Engine, startDynalite } from "../support/engine.ts";
+import { type Answer, dist, type Version } from "../support/step.ts";
+import { createTable } from "../support/table.ts";
 
 const WRITERS = 32;
 const PUTS = 20;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { compareCreated, isoCreated, oldStyleCreated, oldStyleRanges, timeOf } from "../shared/created.ts";
+import { compareCreated, isoCreated, oldStyleCreated, oldStyleRanges, timeOf } from "../../shared/created.ts";
 
 const utc = (iso: string) => Date.parse(iso);
 

@@ -1,10 +1,10 @@
 import { expect, test } from "bun:test";
 import { getDescription } from "valibot";
-import { CheckRequest, fieldsOf, InRequest, OutRequest, parseRequest } from "../shared/schema.ts";
-import { jsonSchemaOf } from "./support/schemas.ts";
-import { dist } from "./support/step.ts";
+import { CheckRequest, fieldsOf, InRequest, OutRequest, parseRequest } from "../../shared/schema.ts";
+import { jsonSchemaOf } from "../../.ci/schemas.ts";
+import { dist } from "../support/step.ts";
 
-const readme = await Bun.file(`${import.meta.dir}/../README.md`).text();
+const readme = await Bun.file(`${import.meta.dir}/../../README.md`).text();
 
 /** The names in the first column of the table that has this head, in the section with this heading. */
 function fieldsInReadme(heading: string, head: string): string[] {
@@ -35,7 +35,7 @@ test("README's YAML and JSON can be pasted", () => {
 });
 
 test("README's commands are those of the package, by the Bun that it is pinned to", async () => {
-  const { packageManager, scripts } = await import("../package.json");
+  const { packageManager, scripts } = await import("../../package.json");
   const commands = Array.from(readme.matchAll(/npx --yes (\S+) run (\w+)/g), ([, bun, name]) => ({
     bun,
     name,
