@@ -18,10 +18,6 @@ const SHORTENED = {
   "@smithy/core/dist-es/submodules/serde/util-base64/toBase64.browser.js": `export * from "./toBase64.js";`,
   "@smithy/core/dist-es/submodules/serde/uuid/v4.js":
     "export const bindV4 = () => () => crypto.randomUUID();",
-  // The client is given a SHA-256 of Bun's.
-  "@smithy/core/dist-es/submodules/checksum/sha256/Sha256WebCrypto.js": "export class Sha256WebCrypto {}",
-  // Endpoint discovery is off.
-  "@aws-sdk/endpoint-cache/dist-es/index.js": "export class EndpointCache {}",
 };
 
 /**

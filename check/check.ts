@@ -6,25 +6,19 @@ import {
   type Timed,
   timeOf,
 } from "../shared/created.ts";
-import {
-  type Item,
-  newestItems,
-  newestOldStyleItems,
-  openTable,
-  takeItems,
-  type Table,
-  textOf,
-  timed,
-} from "../shared/dynamodb.ts";
-import { type CheckRequest, connectionOf, DEFAULT_HISTORY, type Version } from "../shared/schema.ts";
-import type { Surroundings } from "../shared/step.ts";
+import { textOf, timed } from "../shared/dynamodb.ts";
+import { newestItems, newestOldStyleItems, takeItems } from "../shared/history.ts";
+import { type CheckRequest, DEFAULT_HISTORY, type Version } from "../shared/schema.ts";
+import { connectionOf } from "../shared/source.ts";
+import type { StepContext } from "../shared/step.ts";
+import { type Item, openTable, type Table } from "../shared/transport.ts";
 
 type TimedVersion = Timed & Version;
 
 /** The versions that Concourse asks for, oldest first; an item that cannot be one is passed over with a warning. */
 export async function check(
   { source, version }: CheckRequest,
-  { warn, debug }: Surroundings,
+  { warn, debug }: StepContext,
 ): Promise<Version[]> {
   const table = openTable(connectionOf(source, { debug }));
   const read = (item: Item) => versionOf(item, warn);
@@ -64,7 +58,7 @@ async function versionsFrom(
   return [...iso, ...oldStyle].filter((found) => compareCreated(found, cursor) >= 0).toSorted(compareCreated);
 }
 
-function versionOf(item: Item, warn: Surroundings["warn"]): TimedVersion | undefined {
+function versionOf(item: Item, warn: StepContext["warn"]): TimedVersion | undefined {
   const created = textOf(item.created) ?? "";
   const time = timed(item)?.time;
   const value = textOf(item.value);

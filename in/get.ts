@@ -1,11 +1,12 @@
 import { codeOf } from "../shared/errors.ts";
-import { type InRequest, isPlainName, type Metadata, metadataOf, type Version } from "../shared/schema.ts";
-import type { Surroundings } from "../shared/step.ts";
+import { type InRequest, isPlainName, type Version } from "../shared/schema.ts";
+import { type Metadata, metadataOf } from "../shared/source.ts";
+import type { StepContext } from "../shared/step.ts";
 
 /** Writes the value, and the version as JSON, into the destination, which it makes where it is missing. */
 export async function get(
   { source, version, params }: InRequest,
-  { folder }: Surroundings,
+  { folder }: StepContext,
 ): Promise<{ version: Version; metadata: Metadata[] }> {
   const { value, created } = version;
   const whole = { "version.json": `${JSON.stringify({ value, created })}\n` };

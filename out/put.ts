@@ -1,19 +1,22 @@
 import { HEAD_CREATED } from "../shared/created.ts";
-import { type Connection, ITEM_BYTES, itemBytes, openTable, tooLarge } from "../shared/dynamodb.ts";
+import type { Connection } from "../shared/connection.ts";
+import { ITEM_BYTES, itemBytes, tooLarge } from "../shared/dynamodb.ts";
 import { deleteOldest, putNewest } from "../shared/order.ts";
-import { connectionOf, type Metadata, metadataOf, type OutRequest, type Version } from "../shared/schema.ts";
-import type { Surroundings } from "../shared/step.ts";
+import type { OutRequest, Version } from "../shared/schema.ts";
+import { connectionOf, type Metadata, metadataOf } from "../shared/source.ts";
+import type { StepContext } from "../shared/step.ts";
+import { openTable } from "../shared/transport.ts";
+import { buildUrl, sessionName } from "./build.ts";
 
 const CUT_BYTES = 3 * 1024;
 
 /** Puts the value of `params` as the key's newest item; a warning and no failure is what goes wrong once it is stored. */
 export async function put(
   { source, params }: OutRequest,
-  { folder, warn, debug, hide }: Surroundings,
+  { folder, warn, debug, hide }: StepContext,
 ): Promise<{ version: Version; metadata: Metadata[] }> {
-  const sessionName = sessionNameOf(process.env);
   const connection = connectionOf(source, {
-    sessionName,
+    sessionName: sessionName(process.env),
     webIdentityToken: params.web_identity_token,
     debug,
   });
@@ -21,7 +24,7 @@ export async function put(
   // What reads files is not loaded for a value that is there already.
   const value = params.value ?? (await (await import("./value.ts")).readValue(params, folder));
   hide(value);
-  const putBuild = buildOf(process.env);
+  const putBuild = buildUrl(process.env);
   requireFit(connection, value, putBuild);
   if (value === "") warn("the value is empty");
   if (Buffer.byteLength(value) > CUT_BYTES && /[^\0-\x7f]/.test(value)) {
@@ -42,25 +45,6 @@ export async function put(
   const metadata = metadataOf(source, { value, created }, connection.region);
   if (putBuild !== undefined) metadata.push({ name: "build", value: putBuild });
   return { version: { value, created }, metadata };
-}
-
-/** A name for the session of a role, by pipeline and job, of the characters and the length that STS takes; undefined outside of a job. */
-function sessionNameOf({ BUILD_PIPELINE_NAME, BUILD_JOB_NAME }: NodeJS.ProcessEnv): string | undefined {
-  if (!BUILD_PIPELINE_NAME || !BUILD_JOB_NAME) return undefined;
-  return `${BUILD_PIPELINE_NAME}-${BUILD_JOB_NAME}`.replace(/[^\w+=,.@-]/g, "-").slice(0, 64);
-}
-
-/** The URL of the build that runs this step, by the variables that Concourse sets; undefined outside of one. */
-function buildOf(env: NodeJS.ProcessEnv): string | undefined {
-  const { ATC_EXTERNAL_URL, BUILD_ID, BUILD_TEAM_NAME, BUILD_PIPELINE_NAME, BUILD_JOB_NAME, BUILD_NAME } =
-    env;
-  if (!ATC_EXTERNAL_URL || !BUILD_ID) return undefined;
-  const root = ATC_EXTERNAL_URL.replace(/\/+$/, "");
-  const names = [BUILD_TEAM_NAME, BUILD_PIPELINE_NAME, BUILD_JOB_NAME, BUILD_NAME];
-  // The page of an instance of a pipeline has its variables in the URL as well; by its id, a build is found without.
-  if (!names.every(Boolean) || env.BUILD_PIPELINE_INSTANCE_VARS) return `${root}/builds/${BUILD_ID}`;
-  const [team, pipeline, job, build] = names.map((name = "") => encodeURIComponent(name));
-  return `${root}/teams/${team}/pipelines/${pipeline}/jobs/${job}/builds/${build}`;
 }
 
 function requireFit(connection: Connection, value: string, putBuild: string | undefined): void {

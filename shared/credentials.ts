@@ -1,5 +1,5 @@
 import { fromNodeProviderChain, fromTemporaryCredentials, fromWebToken } from "@aws-sdk/credential-providers";
-import { type Connection, type Credentials, keysOf } from "./dynamodb.ts";
+import { type Connection, type Credentials, givenCredentials } from "./connection.ts";
 
 type Provider = () => Promise<Credentials>;
 
@@ -40,7 +40,7 @@ async function assumeRoles(connection: Connection, requestHandler: object): Prom
     const nowhere = profile
       ? `no AWS credentials are found in the profile ${profile}`
       : "no AWS credentials are found; give source.access_key and source.secret_key, or the worker a role";
-    credentials = keysOf(connection) ?? (await orTell(chain, nowhere));
+    credentials = givenCredentials(connection) ?? (await orTell(chain, nowhere));
   }
   for (const RoleArn of roles) {
     const params = {

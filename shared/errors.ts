@@ -1,7 +1,7 @@
-import type { Table } from "./dynamodb.ts";
+import type { Connection } from "./connection.ts";
 
 /** What of a table the user is told when a request about it fails. */
-type Told = Pick<Table, "tableName" | "partitionKey" | "region" | "endpoint" | "accessKey" | "roleArns">;
+type Told = Pick<Connection, "tableName" | "partitionKey" | "region" | "endpoint" | "accessKey" | "roleArns">;
 
 const THROTTLED = /^(ProvisionedThroughputExceededException|ThrottlingException|RequestLimitExceeded)$/;
 
@@ -17,8 +17,18 @@ interface AwsError extends Error {
   $metadata?: { httpStatusCode?: number; attempts?: number };
 }
 
+/** A failure with an exit status of its own: 3 the key has no version, 4 `expect` is not met, 5 the value is stored or may be. */
+export class StatusError extends Error {
+  readonly exitStatus: 3 | 4 | 5;
+
+  constructor(exitStatus: 3 | 4 | 5, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.exitStatus = exitStatus;
+  }
+}
+
 /** The name that DynamoDB, the SDK or fetch gave to what a `failure` is about. */
-export function nameOf(error: unknown): string | undefined {
+export function awsNameOf(error: unknown): string | undefined {
   return error instanceof Error && error.cause instanceof Error ? error.cause.name : undefined;
 }
 
@@ -33,18 +43,15 @@ export function neverSent(error: unknown): boolean {
   return NEVER_SENT.test(codeOf(error) ?? "");
 }
 
-/** A failed request in the user's words and with what to do about it, in one line; `action` is the IAM action that it needs. */
-export function failure(cause: unknown, action: string, table: Told): Error {
-  return new Error(explain(cause as AwsError, action, table), { cause });
+/** A failed request in the user's words and with what to do about it, in one line; `action` is the IAM action that it needs, `host` the one that was asked. */
+export function failure(cause: unknown, action: string, table: Told, host = "DynamoDB"): Error {
+  return new Error(explain(cause as AwsError, action, table, host), { cause });
 }
 
-function explain(error: AwsError, action: string, table: Told): string {
+function explain(error: AwsError, action: string, table: Told, host: string): string {
   const { name, $metadata = {} } = error;
   const message = error.message.replace(/\s+/g, " ");
   const where = `table ${table.tableName} in ${table.region}`;
-  const host = table.endpoint
-    ? new URL(table.endpoint).host
-    : `dynamodb.${table.region}.amazonaws.com${table.region.startsWith("cn-") ? ".cn" : ""}`;
   if (name === "ResourceNotFoundException") {
     return `${where} does not exist, for these credentials at least; create it: ${createTable(table)}`;
   }

@@ -1,19 +1,8 @@
 import type { AttributeValue } from "@aws-sdk/client-dynamodb";
 import { compareCreated, FIRST_ISO, HEAD_CREATED, isoCreated, type Timed, timeOf } from "./created.ts";
-import {
-  claimPlace,
-  deleteItem,
-  type Item,
-  newestIsoItems,
-  newestOldStyleItems,
-  type NewItem,
-  putItem,
-  queryItems,
-  type Table,
-  takeItems,
-  textOf,
-  timed,
-} from "./dynamodb.ts";
+import { claimPlace, deleteItem, type NewItem, putItem, queryItems, textOf, timed } from "./dynamodb.ts";
+import { newestIsoItems, newestOldStyleItems, takeItems } from "./history.ts";
+import type { Item, Table } from "./transport.ts";
 
 /** How a put went. */
 export interface Put {

@@ -1,12 +1,10 @@
 import * as v from "valibot";
-import type { Connection } from "./dynamodb.ts";
 
 /** How many versions a check without a version gives back, unless `source.history` says otherwise. */
 export const DEFAULT_HISTORY = 1000;
 
-const REGION = /^[a-z\d]([a-z\d-]{0,61}[a-z\d])?$/i;
-const DEFAULT_REGION = "us-east-1";
-const SHOWN_BYTES = 1024;
+/** The form of an AWS region. */
+export const REGION = /^[a-z\d]([a-z\d-]{0,61}[a-z\d])?$/i;
 
 /** The attributes that mean something here, so that none of them can be the partition key. */
 const OWN_ATTRIBUTES = ["created", "value", "put_id", "put_next", "put_build"];
@@ -257,117 +255,6 @@ export type OutRequest = v.InferOutput<typeof OutRequest>;
 /** The schema of one of the three requests. */
 export type RequestSchema = typeof CheckRequest | typeof InRequest | typeof OutRequest;
 
-/** A name (one word) and a value that Concourse shows beside a version. */
-export interface Metadata {
-  name: string;
-  value: string;
-}
-
-/** What a step knows of its connection besides the source. */
-export interface Caller {
-  /** The name of the session when a role is assumed, where the source has none. */
-  sessionName?: string | undefined;
-  webIdentityToken?: string | null | undefined;
-  debug: (message: string) => void;
-}
-
-/** How to reach the table that a source names; the region's defaults are in the environment. */
-export function connectionOf(source: Source, { sessionName, webIdentityToken, debug }: Caller): Connection {
-  return {
-    tableName: source.table_name,
-    partitionKey: source.partition_key,
-    key: source.key,
-    region: source.region ?? regionOfEnvironment(),
-    endpoint: source.endpoint ?? undefined,
-    accessKey: source.access_key ?? undefined,
-    secretKey: source.secret_key ?? undefined,
-    sessionToken: source.session_token ?? undefined,
-    profile: source.profile ?? undefined,
-    roleArns: [source.role_arn ?? []].flat(),
-    roleSessionName: source.role_session_name ?? sessionName ?? "dynamo-keyval-resource",
-    externalId: source.external_id ?? undefined,
-    webIdentityToken: webIdentityToken ?? undefined,
-    useFips: source.use_fips ?? false,
-    useDualstack: source.use_dualstack ?? false,
-    caCerts: source.ca_certs ?? undefined,
-    debug: source.debug ? debug : undefined,
-  };
-}
-
-function regionOfEnvironment(): string {
-  const name = process.env.AWS_REGION ? "AWS_REGION" : "AWS_DEFAULT_REGION";
-  const region = process.env[name] || DEFAULT_REGION;
-  if (!REGION.test(region))
-    throw new Error(`${name} is no AWS region, such as eu-west-1; source.region has precedence`);
-  return region;
-}
-
-/** What Concourse shows beside a version: of the value the first KB, its whole size in bytes, and where it is kept. */
-export function metadataOf(
-  { table_name, key }: Source,
-  version: Version,
-  region?: string | null,
-): Metadata[] {
-  const bytes = new TextEncoder().encode(version.value);
-  // As a stream, the decoder keeps to itself a character that the cut has halved.
-  const start = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, SHOWN_BYTES), {
-    stream: true,
-  });
-  return [
-    { name: "key", value: key },
-    { name: "value", value: start },
-    { name: "created", value: version.created },
-    { name: "size", value: String(bytes.length) },
-    { name: "table", value: table_name },
-    ...(region ? [{ name: "region", value: region }] : []),
-  ];
-}
-
-/** The fields of `source` and, where a request has them, of `params`, by name. */
-export function fieldsOf(schema: RequestSchema): Record<string, v.ObjectEntries> {
-  const { entries } = schema;
-  return {
-    source: entries.source.entries,
-    ...("params" in entries && { params: entries.params.wrapped.entries }),
-  };
-}
-
-/** The request in a parsed JSON document; throws an AggregateError of every mistake in it, by path and with none of its values. */
-export function parseRequest<Schema extends RequestSchema>(
-  schema: Schema,
-  document: unknown,
-): v.InferOutput<Schema> {
-  if (Array.isArray(document)) throw new Error("request: is a list; a JSON object is needed");
-  const parsed = v.safeParse(schema, document);
-  const mistakes = (parsed.issues ?? []).map(
-    (issue) => `${v.getDotPath(issue) ?? "request"}: ${issue.message}`,
-  );
-  for (const [part, fields] of Object.entries(fieldsOf(schema))) {
-    mistakes.push(...unknownFields(part, Object(document)[part], Object.keys(fields)));
-  }
-  if (!parsed.success || mistakes.length > 0) {
-    throw new AggregateError(mistakes.map((mistake) => new Error(mistake)));
-  }
-  return parsed.output;
-}
-
-/** valibot takes a list for an object, and stops at the first unknown field or does not see it. */
-function unknownFields(part: string, given: unknown, known: string[]): string[] {
-  if (typeof given !== "object" || given === null) return [];
-  if (Array.isArray(given)) return [`${part}: is a list; an object is needed`];
-  return Object.keys(given)
-    .filter((name) => !known.includes(name))
-    .map(
-      (name) =>
-        `${part}.${oneWord(name)}: ${misplaced(part, name) ?? `is unknown; the nearest known field is ${nearest(name, known)}`}`,
-    );
-}
-
-function misplaced(part: string, name: string): string | undefined {
-  if (part !== "source" || name !== "web_identity_token") return undefined;
-  return "belongs in the params of a put: each token is a new text, and a source with a new text has a new history";
-}
-
 /** Whether a name can be that of a file right in a folder. */
 export function isPlainName(name: string): boolean {
   return /^(?!\.{1,2}$)[^/\0]+$/.test(name);
@@ -414,28 +301,4 @@ function isCertificates(pem: string): boolean {
   } catch {
     return false;
   }
-}
-
-function oneWord(name: string): string {
-  return /^[\w-]{1,100}$/.test(name) ? name : JSON.stringify(name.slice(0, 100));
-}
-
-function nearest(name: string, known: string[]): string {
-  const given = name.slice(0, 100).toLowerCase();
-  const distanceTo = (field: string) => editDistance(given, field) / Math.max(given.length, field.length);
-  return known.reduce((best, field) => (distanceTo(field) < distanceTo(best) ? field : best));
-}
-
-/** How many characters to insert, delete or replace to make one word of the other (Levenshtein). */
-function editDistance(from: string, to: string): number {
-  let distances = Array.from({ length: to.length + 1 }, (_, index) => index);
-  for (let index = 0; index < from.length; index++) {
-    const next = [index + 1];
-    for (let column = 1; column <= to.length; column++) {
-      const replaced = distances[column - 1]! + Number(to[column - 1] !== from[index]);
-      next.push(Math.min(replaced, distances[column]! + 1, next[column - 1]! + 1));
-    }
-    distances = next;
-  }
-  return distances.at(-1)!;
 }

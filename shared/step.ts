@@ -1,7 +1,9 @@
-import * as v from "valibot";
+import type * as v from "valibot";
 import { version } from "../package.json";
-import { codeOf } from "./errors.ts";
-import { fieldsOf, parseRequest, type RequestSchema } from "./schema.ts";
+import { codeOf, StatusError } from "./errors.ts";
+import { parseRequest } from "./request.ts";
+import type { RequestSchema } from "./schema.ts";
+import { type CommandLine, usage } from "./usage.ts";
 
 /** A shorter text is part of ordinary words. */
 const LEAST_HIDDEN = 8;
@@ -9,8 +11,11 @@ const LEAST_HIDDEN = 8;
 /** A request that takes longer to come may be waited for at a terminal. */
 const LATE_MS = 100;
 
+/** How long a signal waits for a put in doubt to be settled; Concourse kills after 10 s. */
+const SETTLE_MS = 5000;
+
 /** What a step is given besides its request. */
-export interface Surroundings {
+export interface StepContext {
   /** The folder that Concourse names on the command line; empty for check. */
   folder: string;
   /** Tells the user something that does not fail the step: one line on stderr. */
@@ -19,24 +24,18 @@ export interface Surroundings {
   debug: (message: string) => void;
   /** Keeps a text out of whatever is told from now on. */
   hide: (text: string) => void;
-}
-
-/** How one of the three executables is called. */
-interface CommandLine {
-  name: "check" | "in" | "out";
-  /** What it does, in one sentence. */
-  summary: string;
-  /** What the usage calls the folder on the command line; absent where there is none. */
-  folder?: string;
-  /** A request's parts besides the source, as an example. */
-  example: Record<string, unknown>;
-  request: RequestSchema;
+  /** Whether only the newest value is wanted, alone on stdout (`--value`). */
+  valueOnly: boolean;
+  /**
+   * Registers what to do before a first signal ends the step, 5 s at most, and whose line goes to stderr; undefined: nothing.
+   */
+  atSignal: (settle: (() => Promise<string>) | undefined) => void;
 }
 
 /** One of the three executables. */
 export interface Step<Schema extends RequestSchema> extends CommandLine {
   request: Schema;
-  run: (request: v.InferOutput<Schema>, surroundings: Surroundings) => Promise<unknown>;
+  run: (request: v.InferOutput<Schema>, context: StepContext) => Promise<unknown>;
 }
 
 /**
@@ -45,8 +44,17 @@ export interface Step<Schema extends RequestSchema> extends CommandLine {
  */
 export async function runStep<Schema extends RequestSchema>(step: Step<Schema>): Promise<void> {
   // The first process of a container ignores the signals that it does not handle.
+  let settle: (() => Promise<string>) | undefined;
   for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15 })) {
-    process.on(signal, () => process.exit(128 + number));
+    process.on(signal, async () => {
+      const settling = settle;
+      settle = undefined;
+      if (settling) {
+        const tooLate = new Promise((over) => AbortSignal.timeout(SETTLE_MS).addEventListener("abort", over));
+        await Promise.race([settling().then(tell), tooLate]);
+      }
+      process.exit(128 + number);
+    });
   }
   const hidden = new Set<string>();
   const hide = (text: unknown) => {
@@ -71,14 +79,23 @@ export async function runStep<Schema extends RequestSchema>(step: Step<Schema>):
     const document = await readDocument(step);
     for (const secret of secretsOf(document)) hide(secret);
     const request = parseRequest(step.request, document);
-    const answer = await step.run(request, { folder, hide, warn, debug });
+    const answer = await step.run(request, {
+      folder,
+      hide,
+      warn,
+      debug,
+      valueOnly: false,
+      atSignal: (next) => {
+        settle = next;
+      },
+    });
     await write(`${JSON.stringify(answer)}\n`);
   } catch (error) {
     for (const one of error instanceof AggregateError ? error.errors : [error]) {
       tell(one instanceof Error ? one.message : String(one));
     }
     // Another request may still be under way, and nobody waits for its answer.
-    process.exit(1);
+    process.exit(error instanceof StatusError ? error.exitStatus : 1);
   }
 }
 
@@ -140,34 +157,4 @@ function secretsOf(document: unknown): unknown[] {
   const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = process.env;
   const given = [access_key, secret_key, session_token, web_identity_token, value, Object(known).value];
   return [...given, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN];
-}
-
-function usage({ name, summary, folder, example, request }: CommandLine): string {
-  const command = folder === undefined ? name : `${name} ${folder}`;
-  const lines = [`${name}: ${summary}`, "", `usage: ${command} < request.json`];
-  for (const [part, fields] of Object.entries(fieldsOf(request))) {
-    lines.push("", `${part}:`);
-    for (const [field, schema] of Object.entries(fields)) {
-      const isOptional = schema.type === "nullish" || schema.type === "optional";
-      lines.push(`  ${field.padEnd(18)} ${v.getDescription(schema)}${isOptional ? "" : " (required)"}`);
-    }
-  }
-  const source = {
-    table_name: "packages-table",
-    partition_key: "application",
-    key: "my-app",
-    region: "us-east-1",
-  };
-  lines.push(
-    "",
-    "example, with the credentials of the environment:",
-    `  ${name}${folder === undefined ? "" : " ."} <<'JSON'`,
-    `  ${JSON.stringify({ source, ...example })}`,
-    "  JSON",
-    "",
-    "exit status: 0 with the answer, one JSON document, on stdout; 1 with the reason on stderr;",
-    "128 and its number on a signal",
-    "",
-  );
-  return lines.join("\n");
 }

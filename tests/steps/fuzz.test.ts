@@ -2,13 +2,8 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as fc from "fast-check";
-import {
-  CheckRequest,
-  InRequest,
-  OutRequest,
-  parseRequest,
-  type RequestSchema,
-} from "../../shared/schema.ts";
+import { parseRequest } from "../../shared/request.ts";
+import { CheckRequest, InRequest, OutRequest, type RequestSchema } from "../../shared/schema.ts";
 import { dist, type Outcome, type StepName } from "../support/step.ts";
 
 type Json = null | boolean | number | string | Json[] | { [name: string]: Json };

@@ -18,14 +18,9 @@ import {
   type Timed,
   timeOf,
 } from "../../shared/created.ts";
-import {
-  type Item,
-  newestItems,
-  newestOldStyleItems,
-  queryItems,
-  type Table,
-  timed,
-} from "../../shared/dynamodb.ts";
+import { queryItems, timed } from "../../shared/dynamodb.ts";
+import { newestItems, newestOldStyleItems } from "../../shared/history.ts";
+import type { Item, Table } from "../../shared/transport.ts";
 import { deleteOldest, putNewest } from "../../shared/order.ts";
 import { DEFAULT_HISTORY } from "../../shared/schema.ts";
 

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { getDescription } from "valibot";
-import { CheckRequest, fieldsOf, InRequest, OutRequest, parseRequest } from "../../shared/schema.ts";
+import { fieldsOf, parseRequest } from "../../shared/request.ts";
+import { CheckRequest, InRequest, OutRequest } from "../../shared/schema.ts";
 import { jsonSchemaOf } from "../../.ci/schemas.ts";
 import { dist } from "../support/step.ts";
 
