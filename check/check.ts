@@ -20,7 +20,7 @@ export async function check(
   { source, version }: CheckRequest,
   { warn, debug }: StepContext,
 ): Promise<Version[]> {
-  const table = openTable(connectionOf(source, { debug }));
+  const table = openTable(connectionOf(source, { debug, warn }));
   const read = (item: Item) => versionOf(item, warn);
   const cursor = cursorOf(version?.created);
   const ask = async () => (cursor === undefined ? [] : await versionsFrom(table, cursor, read));

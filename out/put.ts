@@ -8,34 +8,31 @@ import type { StepContext } from "../shared/step.ts";
 import { openTable } from "../shared/transport.ts";
 import { buildUrl, sessionName } from "./build.ts";
 
-const CUT_BYTES = 3 * 1024;
-
 /** Puts the value of `params` as the key's newest item; a warning and no failure is what goes wrong once it is stored. */
 export async function put(
   { source, params }: OutRequest,
-  { folder, warn, debug, hide }: StepContext,
+  { folder, warn, debug, hide, atSignal }: StepContext,
 ): Promise<{ version: Version; metadata: Metadata[] }> {
   const connection = connectionOf(source, {
     sessionName: sessionName(process.env),
     webIdentityToken: params.web_identity_token,
     debug,
+    warn,
   });
-  const table = openTable(connection);
+  const table = openTable(connection, { isForPut: true });
   // What reads files is not loaded for a value that is there already.
   const value = params.value ?? (await (await import("./value.ts")).readValue(params, folder));
   hide(value);
   const putBuild = buildUrl(process.env);
   requireFit(connection, value, putBuild);
   if (value === "") warn("the value is empty");
-  if (Buffer.byteLength(value) > CUT_BYTES && /[^\0-\x7f]/.test(value)) {
-    warn(
-      "Concourse before 8.2.4 fails a put of more than 3 KB with characters outside ASCII, after it is stored",
-    );
-  }
-  const { created, written } = await putNewest(table, value, {
-    skipUnchanged: params.skip_unchanged ?? false,
+  const { created, written } = await putNewest(table, {
+    decide: (newest) => (params.skip_unchanged && newest?.value === value ? undefined : value),
+    needsNewest: params.skip_unchanged ?? false,
+    mustFollow: false,
     putBuild,
     warn,
+    atSignal,
   });
   if (source.keep != null && written) {
     await deleteOldest(table, source.keep, created).catch((error: Error) =>

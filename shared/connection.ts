@@ -22,6 +22,8 @@ export interface Connection {
   caCerts?: string[] | undefined;
   /** Is told of each attempt of a request: where it went, what came back and how long it took. */
   debug?: ((message: string) => void) | undefined;
+  /** Is told of what is wrong and does not fail a request. */
+  warn?: ((message: string) => void) | undefined;
 }
 
 /** An access key, and when it ends. */

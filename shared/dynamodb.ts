@@ -1,5 +1,6 @@
 import {
   type AttributeValue,
+  ConditionalCheckFailedException,
   DeleteItemCommand,
   PutItemCommand,
   QueryCommand,
@@ -7,66 +8,88 @@ import {
 } from "@aws-sdk/client-dynamodb";
 import type { Connection } from "./connection.ts";
 import { HEAD_CREATED, type Range, type Timed, timeOf } from "./created.ts";
-import { awsNameOf } from "./errors.ts";
-import { answerTo, extendDeadline, firstAttempt, type Item, type Table } from "./transport.ts";
+import { awsNameOf, StatusError } from "./errors.ts";
+import { isItem, type JsonObject } from "./answer.ts";
+import { answerTo, renewDeadline } from "./retry.ts";
+import type { Item, Request, Table } from "./transport.ts";
 
-/** How many more items a Query asks for, at least and at most, to make up for those that were passed over. */
-const FEW = 10;
-const MOST = 1_000_000;
+const REFUSED_CONDITION = "ConditionalCheckFailedException";
+
+/** What an item's value must be for the item to be a version: a string without NUL, or a number. */
+const IS_VERSION =
+  "attribute_type(#value, :number) OR (attribute_type(#value, :string) AND NOT contains(#value, :nul))";
+
+/** What DynamoDB's answers may have in them. */
+const QUERY_ANSWER = ["Items", "Count", "ScannedCount", "LastEvaluatedKey", "ConsumedCapacity"];
+const WRITE_ANSWER = ["Attributes", "ConsumedCapacity", "ItemCollectionMetrics"];
 
 /** How a range is read. */
 export interface Reading {
   newestFirst?: boolean;
+  /** The most items of the first page; while that many have come and the caller goes on, pages become larger. */
   limit?: number;
   /** The attributes to give, by name; without it, all. */
   attributes?: string[] | undefined;
+  /** Whether items whose value cannot be a version's are left out. */
+  versionsOnly?: boolean;
 }
 
-/**
- * Reads a range of the key's items, strongly consistent, a page (1 MB at most) at a time. With a `limit`, the
- * first page has no more items than that, and the others about as many as are missing then.
- */
-export async function* queryItems(
-  table: Table,
-  { from, to }: Range,
-  reading: Reading = {},
-): AsyncGenerator<Item[]> {
-  const { newestFirst = false, limit, attributes } = reading;
+/** One page (1 MB at most) of a range, and after which item the next one starts. */
+interface Page {
+  items: Item[];
+  next: Item | undefined;
+}
+
+/** Reads one page of a range of the key's items, strongly consistent, after the item `start` where one is given. */
+export async function queryPage(table: Table, range: Range, reading: Reading, start?: Item): Promise<Page> {
+  const { from, to } = range;
+  const { newestFirst = false, limit, attributes, versionsOnly = false } = reading;
+  const names = ["created", ...(versionsOnly ? ["value"] : []), ...(attributes ?? [])];
+  const command = new QueryCommand({
+    TableName: table.tableName,
+    ConsistentRead: true,
+    KeyConditionExpression: `#key = :key AND #created ${to === undefined ? ">= :from" : "BETWEEN :from AND :to"}`,
+    ProjectionExpression: attributes?.map((name) => `#${name}`).join(", "),
+    FilterExpression: versionsOnly ? IS_VERSION : undefined,
+    ExpressionAttributeNames: { "#key": table.partitionKey, ...placeholders(...names) },
+    ExpressionAttributeValues: {
+      ":key": { S: table.key },
+      ":from": { S: from },
+      ...(to !== undefined && { ":to": { S: to } }),
+      ...(versionsOnly && { ":string": { S: "S" }, ":number": { S: "N" }, ":nul": { S: "\0" } }),
+    },
+    ScanIndexForward: !newestFirst,
+    Limit: limit,
+    ExclusiveStartKey: start,
+  });
+  const request: Request = {
+    action: "dynamodb:Query",
+    accepts: (answer) => isPage(answer, table, range, newestFirst, start?.created?.S),
+    isInDoubt: false,
+  };
+  const answer = await answerTo(table, request, (attempt) => table.client.send(command, attempt));
+  return { items: answer.Items ?? [], next: answer.LastEvaluatedKey };
+}
+
+/** Reads a range of the key's items, strongly consistent, a page (1 MB at most) at a time. */
+export async function* queryItems(table: Table, range: Range, reading: Reading = {}): AsyncGenerator<Item[]> {
+  const { limit } = reading;
+  let pageLimit = limit;
   let seen = 0;
   let start: Item | undefined;
   do {
-    const command = new QueryCommand({
-      TableName: table.tableName,
-      ConsistentRead: true,
-      KeyConditionExpression: `#key = :key AND #created ${to === undefined ? ">= :from" : "BETWEEN :from AND :to"}`,
-      ProjectionExpression: attributes?.map((name) => `#${name}`).join(", "),
-      ExpressionAttributeNames: {
-        "#key": table.partitionKey,
-        ...placeholders("created", ...(attributes ?? [])),
-      },
-      ExpressionAttributeValues: {
-        ":key": { S: table.key },
-        ":from": { S: from },
-        ...(to !== undefined && { ":to": { S: to } }),
-      },
-      ScanIndexForward: !newestFirst,
-      Limit: limit && Math.min(seen < limit ? limit - seen : Math.max(seen - limit, FEW), MOST),
-      ExclusiveStartKey: start,
-    });
-    const answer = await answerTo(table, "dynamodb:Query", (attempts) =>
-      table.client.send(command, attempts),
+    const { items, next } = await queryPage(
+      table,
+      range,
+      { ...reading, ...(pageLimit !== undefined && { limit: pageLimit }) },
+      start,
     );
-    const next = answer.LastEvaluatedKey;
-    if (next && next.created?.S === start?.created?.S) {
-      throw new Error(
-        `table ${table.tableName} in ${table.region}: DynamoDB gives one page of items again and again`,
-      );
-    }
-    if (next) extendDeadline(table);
-    const items = answer.Items ?? [];
+    if (next) renewDeadline(table);
     seen += items.length;
     start = next;
     yield items;
+    if (limit !== undefined && pageLimit !== undefined)
+      pageLimit = seen < limit ? limit - seen : 2 * pageLimit;
   } while (start);
 }
 
@@ -79,22 +102,39 @@ export interface NewItem {
   putBuild?: string | undefined;
 }
 
-/** Puts an item where none may be yet. The answer is an Error where none tells whether the item is stored now. */
-export async function putItem(table: Table, item: NewItem): Promise<"stored" | "taken" | Error> {
-  const attempts = firstAttempt();
+/**
+ * Puts an item where none may be yet, and settles by sending it again what became of an attempt that got no answer.
+ * `isInDoubt`: one was sent before. Throws a StatusError 5 where nobody can tell whether the item is stored.
+ */
+export async function putItem(table: Table, item: NewItem, isInDoubt = false): Promise<"stored" | "taken"> {
+  const request: Request = {
+    action: "dynamodb:PutItem",
+    accepts: (answer) => hasOnly(answer, WRITE_ANSWER),
+    isPutItem: true,
+    isInDoubt,
+  };
   const command = new PutItemCommand({
     TableName: table.tableName,
     Item: attributesOf(table, item),
     ConditionExpression: "attribute_not_exists(#key)",
     ExpressionAttributeNames: { "#key": table.partitionKey },
+    ReturnValuesOnConditionCheckFailure: "ALL_OLD",
   });
   try {
-    await answerTo(table, "dynamodb:PutItem", () => table.client.send(command, attempts), attempts);
+    await answerTo(table, request, (attempt) => table.client.send(command, attempt));
     return "stored";
   } catch (error) {
-    if (awsNameOf(error) === "ConditionalCheckFailedException") return "taken";
-    if (attempts.doubtful && error instanceof Error) return error;
-    throw error;
+    const isTaken = awsNameOf(error) === REFUSED_CONDITION;
+    try {
+      const there = isTaken ? (refusedItem(error) ?? (await itemAt(table, item.created))) : undefined;
+      if (there) return there.put_id?.S === item.putId ? "stored" : "taken";
+      if (isTaken && !request.isInDoubt) return "taken";
+      throw error;
+    } catch (reason) {
+      if (!request.isInDoubt || !(reason instanceof Error)) throw reason;
+      const message = `the value may be stored, as of ${item.created}, or may not be: ${reason.message}`;
+      throw new StatusError(5, message, { cause: reason });
+    }
   }
 }
 
@@ -104,6 +144,11 @@ export async function claimPlace(
   place: string,
   seen: AttributeValue | undefined,
 ): Promise<"claimed" | "overtaken" | "denied"> {
+  const request: Request = {
+    action: "dynamodb:UpdateItem",
+    accepts: ({ Attributes: given }) => isItem(given) && given.put_next?.S === place,
+    isInDoubt: false,
+  };
   const command = new UpdateItemCommand({
     TableName: table.tableName,
     Key: primaryKeyOf(table, HEAD_CREATED),
@@ -116,21 +161,27 @@ export async function claimPlace(
       ":empty": { S: "" },
       ...(seen !== undefined && { ":seen": seen }),
     },
+    ReturnValues: "UPDATED_NEW",
   });
   try {
-    await answerTo(table, "dynamodb:UpdateItem", (attempts) => table.client.send(command, attempts));
+    await answerTo(table, request, (attempt) => table.client.send(command, attempt));
     return "claimed";
   } catch (error) {
-    if (awsNameOf(error) === "ConditionalCheckFailedException") return "overtaken";
+    if (awsNameOf(error) === REFUSED_CONDITION) return "overtaken";
     if (awsNameOf(error) === "AccessDeniedException") return "denied";
     throw error;
   }
 }
 
-/** Deletes an item, or does nothing where it is gone already. */
+/** Deletes an item, or does nothing where it is gone already. Throws an Error in the user's words. */
 export async function deleteItem(table: Table, created: string): Promise<void> {
+  const request: Request = {
+    action: "dynamodb:DeleteItem",
+    accepts: (answer) => hasOnly(answer, WRITE_ANSWER),
+    isInDoubt: false,
+  };
   const command = new DeleteItemCommand({ TableName: table.tableName, Key: primaryKeyOf(table, created) });
-  await answerTo(table, "dynamodb:DeleteItem", (attempts) => table.client.send(command, attempts));
+  await answerTo(table, request, (attempt) => table.client.send(command, attempt));
 }
 
 /** The most bytes of one item of DynamoDB: 400 KB. */
@@ -177,4 +228,47 @@ function primaryKeyOf({ partitionKey, key }: Connection, created: string): Item 
 
 function placeholders(...attributes: string[]): Record<string, string> {
   return Object.fromEntries(attributes.map((name) => [`#${name}`, name]));
+}
+
+async function itemAt(table: Table, created: string): Promise<Item | undefined> {
+  const { items } = await queryPage(
+    table,
+    { from: created, to: created },
+    { attributes: ["created", "put_id"] },
+  );
+  return items[0];
+}
+
+function refusedItem(error: unknown): Item | undefined {
+  const { cause } = Object(error);
+  return cause instanceof ConditionalCheckFailedException ? cause.Item : undefined;
+}
+
+/** Whether an answer to a Query is a page of the range, and what it goes on with lies further on. */
+function isPage(
+  answer: JsonObject,
+  { partitionKey, key }: Connection,
+  { from, to }: Range,
+  newestFirst: boolean,
+  start: string | undefined,
+): boolean {
+  const { Items: items, Count: count, LastEvaluatedKey: next } = answer;
+  const isOurs = (item: unknown) =>
+    isItem(item) && (item[partitionKey] === undefined || item[partitionKey].S === key);
+  if (!hasOnly(answer, QUERY_ANSWER) || !Array.isArray(items) || count !== items.length) return false;
+  if (!items.every(isOurs)) return false;
+  if (next === undefined || next === null) return true;
+  if (!isItem(next) || next[partitionKey]?.S !== key || typeof next.created?.S !== "string") return false;
+  const edge = start ?? (newestFirst ? to : from);
+  const further = edge === undefined ? 1 : compareBytes(next.created.S, edge) * (newestFirst ? -1 : 1);
+  return further > 0 || (further === 0 && start === undefined);
+}
+
+function hasOnly(answer: JsonObject, names: string[]): boolean {
+  return Object.keys(answer).every((name) => names.includes(name));
+}
+
+/** DynamoDB orders strings by their UTF-8 bytes. */
+function compareBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

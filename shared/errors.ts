@@ -6,7 +6,8 @@ type Told = Pick<Connection, "tableName" | "partitionKey" | "region" | "endpoint
 const THROTTLED = /^(ProvisionedThroughputExceededException|ThrottlingException|RequestLimitExceeded)$/;
 
 /** Codes of fetch for a request that did not leave this machine. */
-const NEVER_SENT = /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH)$|CERT|UNABLE_TO_/;
+const NEVER_SENT =
+  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_PROXY_TUNNEL|UnsupportedProxyProtocol)$|CERT|UNABLE_TO_/;
 const UNTRUSTED = /CERT|UNABLE_TO_/;
 const NETWORK = /^(ECONN|EHOST|ENET|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|FailedToOpenSocket)/;
 
@@ -104,17 +105,28 @@ function unreachable(table: Told): string {
   return `check ${table.endpoint ? "source.endpoint" : "source.region"}, the worker's network and its proxy settings`;
 }
 
-function createTable({ tableName, partitionKey, region, endpoint }: Told): string {
-  const key = shellWord(partitionKey);
-  return [
-    `aws dynamodb create-table --region ${region}`,
-    ...(endpoint ? [`--endpoint-url ${shellWord(endpoint)}`] : []),
-    `--table-name ${shellWord(tableName)} --billing-mode PAY_PER_REQUEST`,
+function createTable(table: Told): string {
+  const key = shellWord(table.partitionKey);
+  return awsCommand(table, "create-table", [
+    "--billing-mode PAY_PER_REQUEST",
     `--attribute-definitions AttributeName=${key},AttributeType=S AttributeName=created,AttributeType=S`,
     `--key-schema AttributeName=${key},KeyType=HASH AttributeName=created,KeyType=RANGE`,
-  ].join(" ");
+  ]);
 }
 
-function shellWord(word: string): string {
+/** A command of the AWS CLI about a table, to paste into a shell. */
+export function awsCommand(
+  { tableName, region, endpoint }: Pick<Connection, "tableName" | "region" | "endpoint">,
+  operation: string,
+  options: string[],
+): string {
+  const where = [`--region ${region}`, ...(endpoint ? [`--endpoint-url ${shellWord(endpoint)}`] : [])];
+  return [`aws dynamodb ${operation}`, ...where, `--table-name ${shellWord(tableName)}`, ...options].join(
+    " ",
+  );
+}
+
+/** A word as a POSIX shell takes it. */
+export function shellWord(word: string): string {
   return /^[\w./:-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

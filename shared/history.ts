@@ -1,6 +1,6 @@
 import { compareCreated, FIRST_ISO, oldStyleRanges, type Range, type Timed } from "./created.ts";
 import { queryItems, type Reading, timed } from "./dynamodb.ts";
-import type { Item, Table } from "./transport.ts";
+import { type Item, now, type Table } from "./transport.ts";
 
 /** The first items of a range, `limit` at most (else all) and in the order of reading, of those that `read` makes something of. */
 export async function takeItems<T extends Timed>(
@@ -23,10 +23,10 @@ export async function newestIsoItems<T extends Timed>(
   table: Table,
   count: number,
   read: (item: Item) => T | undefined,
-  attributes?: string[],
+  reading: Reading = {},
 ): Promise<T[]> {
-  const reading = { newestFirst: true, limit: count, attributes };
-  return (await takeItems(table, { from: FIRST_ISO }, reading, read)).toReversed();
+  const newestFirst = { ...reading, newestFirst: true, limit: count };
+  return (await takeItems(table, { from: FIRST_ISO }, newestFirst, read)).toReversed();
 }
 
 /**
@@ -37,17 +37,17 @@ export async function newestOldStyleItems<T extends Timed>(
   table: Table,
   { count, since }: { count: number; since: number | undefined },
   read: (item: Item) => T | undefined,
-  attributes?: string[],
+  reading: Reading = {},
 ): Promise<T[]> {
   let newest: T[] = [];
   const readRange = async (range: Range) => {
-    for await (const page of queryItems(table, range, { attributes })) {
+    for await (const page of queryItems(table, range, reading)) {
       const recent = page.filter((item) => !isBefore(item, since));
       newest.push(...recent.map(read).filter((found) => found !== undefined));
       newest = newest.toSorted(compareCreated).slice(-count);
     }
   };
-  await Promise.all(oldStyleRanges(since, Date.now()).map(readRange));
+  await Promise.all(oldStyleRanges(since, now(table)).map(readRange));
   return newest;
 }
 

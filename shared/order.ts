@@ -1,148 +1,270 @@
 import type { AttributeValue } from "@aws-sdk/client-dynamodb";
 import { compareCreated, FIRST_ISO, HEAD_CREATED, isoCreated, type Timed, timeOf } from "./created.ts";
-import { claimPlace, deleteItem, type NewItem, putItem, queryItems, textOf, timed } from "./dynamodb.ts";
+import {
+  claimPlace,
+  deleteItem,
+  type NewItem,
+  putItem,
+  queryPage,
+  type Reading,
+  textOf,
+  timed,
+} from "./dynamodb.ts";
+import { awsCommand, shellWord } from "./errors.ts";
 import { newestIsoItems, newestOldStyleItems, takeItems } from "./history.ts";
-import type { Item, Table } from "./transport.ts";
+import { hasTime, pauseAfter } from "./retry.ts";
+import { dateOf, type Item, now, type Table } from "./transport.ts";
 
 /** How a put went. */
 export interface Put {
+  value: string;
+  /** When the version was put, in today's spelling unless it is one that was there already. */
   created: string;
   /** False when the newest value was this one already and nothing was put. */
   written: boolean;
 }
 
-/** What a put goes by, besides its value. */
+/** The newest version, as far as a put goes by it. */
+export interface Newest {
+  value: string;
+  created: string;
+}
+
+/** What a put goes by. */
 export interface PutOptions {
-  /** Whether a newest value that is this one already is answer enough. */
-  skipUnchanged: boolean;
+  /**
+   * What to put after the newest version (undefined: the key has none), decided anew at each look; undefined: the
+   * newest value is already the right one. What it throws ends the put.
+   */
+  decide: (newest: Newest | undefined) => Promise<string | undefined> | string | undefined;
+  /** Whether that decision needs the newest value. */
+  needsNewest: boolean;
+  /** Whether the item must directly follow the version that the decision was made on. */
+  mustFollow: boolean;
   /** Which build puts; kept with the item. */
   putBuild: string | undefined;
   warn: (message: string) => void;
+  /** Takes what tells, before a signal ends the step, what became of the value. */
+  atSignal: (settle: () => Promise<string>) => void;
+}
+
+/** What a put finds: the newest item, the newest version where it is needed, and the place that the head claims. */
+interface Look {
+  newest: TimedItem | undefined;
+  version: Newest | undefined;
+  putNext: AttributeValue | undefined;
 }
 
 const HOUR_MS = 60 * 60 * 1000;
 const FAR_AHEAD_MS = 5 * 60 * 1000;
 const MOST_DELETED = 100;
+const REPAIR_SECTION = "Versions from the future";
 const FIRST_NOW = Date.UTC(2000, 0);
+/** Concourse kills a step 10 s after it has asked it to end. */
+const SETTLE_MS = 5000;
+
+const OLD_STYLE_AHEAD_MS = 25 * HOUR_MS;
 const LAST_PLACE = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
 
 /**
  * Puts a value at the end of the key's history, whatever the workers' clocks and however many put at once: once
- * it is stored it is the newest, and no reader has seen a newer one before. For that, a put claims the next
- * place on the key's head before it fills it, and fills a claimed place that it finds free: a claim is never
- * replaced. Throws an Error that says so when nobody can tell whether the value is stored.
+ * it is stored it is the newest, and no reader has seen a newer one before (ORDER.md tells how). Throws an Error
+ * when nothing is stored, a StatusError 5 when nobody can tell.
  */
-export async function putNewest(
-  table: Table,
-  value: string,
-  { skipUnchanged, putBuild, warn }: PutOptions,
-): Promise<Put> {
+export async function putNewest(table: Table, options: PutOptions): Promise<Put> {
+  const { decide, putBuild, warn, atSignal } = options;
   const putId = crypto.randomUUID();
-  for (;;) {
-    const { newest, putNext } = await look(table, skipUnchanged);
-    if (newest && skipUnchanged && textOf(newest.item.value) === value)
-      return { created: newest.created, written: false };
-    const created = await nextPlace(table, newest, putNext, warn);
-    if (created !== undefined && (await fill(table, { created, value, putId, putBuild }))) {
-      if ((timeOf(created) ?? 0) > Date.now() + FAR_AHEAD_MS) {
-        warn(
-          `the key's history is ahead of this worker's clock by more than five minutes; the item is of ${created}`,
-        );
-      }
-      return { created, written: true };
+  let halted: Promise<never> | undefined;
+  for (let losses = 0; ; losses++) {
+    if (losses > 0) await pauseAfter(losses);
+    if (!hasTime(table)) throw new Error(overtaken(table, losses));
+    const found = await look(table, options);
+    const value = await decide(found.version);
+    if (value === undefined && found.version) return { ...found.version, written: false };
+    const created = await nextPlace(table, found, options);
+    if (value === undefined || created === undefined) continue;
+    const item = { created, value, putId, putBuild };
+    atSignal(async () => {
+      halted = new Promise(() => {});
+      return settle(table, item);
+    });
+    const outcome = await putItem(table, item).catch(async (error: unknown) => {
+      await halted;
+      throw error;
+    });
+    await halted;
+    if (outcome === "stored") {
+      atSignal(async () => `the value is stored as of ${created}`);
+      warnOfFuture(table, created, warn);
+      return { value, created, written: true };
     }
   }
 }
 
+/** What became of a put that a signal ends while its item may be on the way; told within 5 s. */
+async function settle(table: Table, item: NewItem): Promise<string> {
+  const unknown = `the value may be stored, as of ${item.created}, or may not be`;
+  const outcome = await Promise.race([
+    putItem(table, item, true).catch(() => "unknown"),
+    Bun.sleep(SETTLE_MS),
+  ]);
+  if (outcome === "stored") return `the value is stored as of ${item.created}`;
+  return outcome === "taken" ? "the value is not stored: another put was faster" : unknown;
+}
+
 /**
- * Deletes what is beyond the newest `keep` items, oldest first and at most 100. An item stays while it or the
- * next newer one is not an hour older than the one just put: a reader may not have seen it yet, and a slow
- * writer may be on the way to its place.
+ * Deletes what is beyond the newest `keep` versions, oldest first and at most 100 items, by the rule of ORDER.md: an
+ * item stays while it or the next newer one is not an hour older than the earliest of the item just put, the
+ * worker's clock and the table's. Throws an Error in the user's words.
  */
 export async function deleteOldest(table: Table, keep: number, justPut: string): Promise<void> {
-  const attributes = ["created"];
-  const [iso, oldStyle] = await Promise.all([
-    newestIsoItems(table, keep, timed, attributes),
-    newestOldStyleItems(table, { count: Infinity, since: undefined }, timed, attributes),
-  ]);
-  const oldestKept = [...iso, ...oldStyle].toSorted(compareCreated).at(-keep);
+  const versions = { attributes: ["created"], versionsOnly: true };
+  const isoVersions = await newestIsoItems(table, keep, timed, versions);
+  const since = isoVersions.length < keep ? undefined : isoVersions[0]?.time;
+  const oldStyleVersions = await newestOldStyleItems(table, { count: keep, since }, timed, versions);
+  const oldestKept = [...isoVersions, ...oldStyleVersions].toSorted(compareCreated).at(-keep);
   if (oldestKept === undefined) return;
+  const attributes = ["created"];
   const upToKept = { from: FIRST_ISO, to: isoCreated(oldestKept.time) };
-  const oldestIso = await takeItems(table, upToKept, { limit: MOST_DELETED + 1, attributes }, timed);
+  const [oldestIso, oldStyle] = await Promise.all([
+    takeItems(table, upToKept, { limit: MOST_DELETED + 1, attributes }, timed),
+    newestOldStyleItems(table, { count: Infinity, since: undefined }, timed, { attributes }),
+  ]);
   const oldest = [...oldestIso, ...oldStyle].toSorted(compareCreated);
-  const hourBefore = Math.min(timeOf(justPut) ?? 0, Date.now()) - HOUR_MS;
+  const earliest = Math.min(timeOf(justPut) ?? 0, Date.now(), dateOf(table) ?? Infinity);
   for (const [index, item] of oldest.slice(0, MOST_DELETED).entries()) {
     const nextNewer = oldest[index + 1];
-    if (!nextNewer || nextNewer.time >= hourBefore || compareCreated(item, oldestKept) >= 0) return;
+    if (!nextNewer || nextNewer.time >= earliest - HOUR_MS || compareCreated(item, oldestKept) >= 0) return;
     await deleteItem(table, item.created);
   }
 }
 
-/** The newest item and the head's `put_next`. Old-style items, which are in no order, are read only where there are any. */
-async function look(table: Table, withValue: boolean) {
-  const attributes = withValue ? ["created", "value"] : ["created"];
-  const [[newestIso], lastOldStyle] = await Promise.all([
-    newestIsoItems(table, 1, timed, attributes),
-    firstItems(table, { from: "0", to: HEAD_CREATED }, 2),
+/** The newest item, and what the head claims. Old-style items, which are in no order, are read only where there are any. */
+async function look(table: Table, { needsNewest, mustFollow }: PutOptions): Promise<Look> {
+  const attributes = needsNewest ? ["created", "value"] : ["created"];
+  const [newestIso, { items: lastOldStyle }] = await Promise.all([
+    newestIsoItem(table, { attributes }),
+    queryPage(
+      table,
+      { from: "0", to: HEAD_CREATED },
+      { newestFirst: true, limit: 2, attributes: ["created", "put_next"] },
+    ),
   ]);
   const head = lastOldStyle.find((item) => item.created?.S === HEAD_CREATED);
-  const [newestOldStyle] = lastOldStyle.some((item) => item !== head)
-    ? await newestOldStyleItems(table, { count: 1, since: newestIso?.time }, timed, attributes)
-    : [];
-  const newest = [newestIso, newestOldStyle]
-    .filter((item) => item !== undefined)
-    .toSorted(compareCreated)
-    .at(-1);
-  return { newest, putNext: head?.put_next };
+  const hasOldStyle = lastOldStyle.some((item) => item !== head);
+  const putNext = head?.put_next;
+  let newest = await newestOf(table, newestIso, hasOldStyle, { attributes });
+  // The place may have been claimed after an item that came when the newest one was read already.
+  if (mustFollow && isClaimed(putNext, newest)) {
+    newest = await newestOf(table, await newestIsoItem(table, { attributes }), hasOldStyle, { attributes });
+  }
+  if (!needsNewest || newest === undefined) return { newest, version: undefined, putNext };
+  const version = versionOf(newest) ?? versionOf(await newestVersion(table, newest, hasOldStyle));
+  return { newest, version, putNext };
+}
+
+type TimedItem = Timed & { item: Item };
+
+async function newestIsoItem(table: Table, reading: Reading): Promise<TimedItem | undefined> {
+  return (await newestIsoItems(table, 1, timed, reading))[0];
+}
+
+/** The newest item where `newestIso` is the newest in today's spelling; old-style ones of a day that is far off do not count. */
+async function newestOf(
+  table: Table,
+  newestIso: TimedItem | undefined,
+  hasOldStyle: boolean,
+  reading: Reading,
+): Promise<TimedItem | undefined> {
+  if (!hasOldStyle) return newestIso;
+  const latest = now(table) + OLD_STYLE_AHEAD_MS;
+  const read = (item: Item) => {
+    const found = timed(item);
+    return found && found.time <= latest ? found : undefined;
+  };
+  const oldStyle = await newestOldStyleItems(table, { count: 1, since: newestIso?.time }, read, reading);
+  return [...(newestIso ? [newestIso] : []), ...oldStyle].toSorted(compareCreated).at(-1);
+}
+
+/** The newest version, where the newest item is none. */
+async function newestVersion(
+  table: Table,
+  newest: TimedItem,
+  hasOldStyle: boolean,
+): Promise<TimedItem | undefined> {
+  const reading = { attributes: ["created", "value"], versionsOnly: true };
+  const newestIso = await newestIsoItem(table, reading);
+  const version = await newestOf(table, newestIso, hasOldStyle, reading);
+  return version && compareCreated(version, newest) < 0 ? version : undefined;
+}
+
+function versionOf(found: TimedItem | undefined): Newest | undefined {
+  const value = textOf(found?.item.value);
+  return found && value !== undefined && !value.includes("\0")
+    ? { created: found.created, value }
+    : undefined;
+}
+
+function isClaimed(putNext: AttributeValue | undefined, newest: Timed | undefined): boolean {
+  const claimed = timeOf(putNext?.S ?? "");
+  return claimed !== undefined && claimed > (newest?.time ?? FIRST_NOW);
 }
 
 /** Where the next item goes; undefined when somebody else was faster to claim a place. */
 async function nextPlace(
   table: Table,
-  newest: Timed | undefined,
-  putNext: AttributeValue | undefined,
-  warn: PutOptions["warn"],
+  { newest, putNext }: Look,
+  { mustFollow, warn }: PutOptions,
 ): Promise<string | undefined> {
-  const now = Date.now();
-  if (now < FIRST_NOW)
-    throw new Error(`this worker's clock is wrong, it says ${isoCreated(now)}; nothing is put`);
-  const claimed = timeOf(putNext?.S ?? "");
-  const isFree = claimed !== undefined && claimed > (newest?.time ?? FIRST_NOW);
-  const place = isFree ? claimed : Math.max(now, (newest?.time ?? 0) + 1);
-  if (place > LAST_PLACE)
-    throw new Error(`no item can be newer than the newest one, of ${newest?.created}; delete it`);
+  const time = now(table);
+  if (time < FIRST_NOW) {
+    throw new Error(`this worker's clock is wrong: it says ${isoCreated(time)}; nothing is stored`);
+  }
+  if (isClaimed(putNext, newest)) return putNext?.S;
+  const place = Math.max(time, (newest?.time ?? 0) + 1);
+  if (place > LAST_PLACE) {
+    throw new Error(
+      `the newest item, of ${newest?.created}, is at the end of time, so nothing can be newer and nothing is stored. ${repair(table)}`,
+    );
+  }
   const created = isoCreated(place);
-  if (isFree) return created;
   const outcome = await claimPlace(table, created, putNext);
+  if (outcome === "denied" && mustFollow) {
+    throw new Error(
+      "bump and expect require the IAM action dynamodb:UpdateItem, for all writers of the key; nothing is stored",
+    );
+  }
   if (outcome === "denied") {
     warn("puts at the same time may be missed by readers: allow dynamodb:UpdateItem in the IAM policy");
   }
   return outcome === "overtaken" ? undefined : created;
 }
 
-/** Puts the item at its place; false when it is another put's. */
-async function fill(table: Table, item: NewItem): Promise<boolean> {
-  const outcome = await putItem(table, item);
-  if (outcome === "stored") return true;
-  try {
-    const [there] = await firstItems(table, { from: item.created, to: item.created }, 1);
-    if (there !== undefined) return textOf(there.put_id) === item.putId;
-    if (outcome === "taken") return false;
-    throw outcome;
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new Error(`the value may be stored, as of ${item.created}, or may not be: ${reason}`, {
-      cause: error,
-    });
-  }
+function overtaken({ tableName, region }: Table, losses: number): string {
+  return `table ${tableName} in ${region}: other puts of this key were faster ${losses} times, until the 45 s for a put were over; nothing is stored. Run it again, or let fewer jobs put this key at once`;
 }
 
-async function firstItems(table: Table, range: { from: string; to: string }, limit: number): Promise<Item[]> {
-  const pages = queryItems(table, range, {
-    newestFirst: true,
-    limit,
-    attributes: ["created", "put_next", "put_id"],
-  });
-  const { value } = await pages.next();
-  return value ?? [];
+function warnOfFuture(table: Table, created: string, warn: PutOptions["warn"]): void {
+  const ahead = (timeOf(created) ?? 0) - now(table);
+  if (ahead <= FAR_AHEAD_MS) return;
+  const minutes = Math.round(ahead / 60_000);
+  warn(
+    dateOf(table) === undefined
+      ? `the key's newest version is ${minutes} minutes ahead of this worker's clock, and the new one, of ${created}, follows it: either this worker's clock is behind, or another's was ahead (README, "${REPAIR_SECTION}")`
+      : `the key's history is ${minutes} minutes ahead of the time, and the new version, of ${created}, follows it. ${repair(table)}`,
+  );
+}
+
+/** How to bring a history back from the future, by commands to paste. */
+function repair(table: Table): string {
+  const names = JSON.stringify({ "#k": table.partitionKey, "#c": "created" });
+  const values = JSON.stringify({ ":k": { S: table.key }, ":now": { S: isoCreated(now(table)) } });
+  const query = awsCommand(table, "query", [
+    "--consistent-read --key-condition-expression '#k = :k AND #c > :now' --projection-expression '#c'",
+    `--expression-attribute-names ${shellWord(names)} --expression-attribute-values ${shellWord(values)}`,
+  ]);
+  const head = awsCommand(table, "delete-item", [
+    `--key ${shellWord(JSON.stringify({ [table.partitionKey]: { S: table.key }, created: { S: HEAD_CREATED } }))}`,
+  ]);
+  return `To repair it (README, "${REPAIR_SECTION}"): while no put runs, list the items of the future with: ${query} ; delete each of them, and then the key's head with: ${head}`;
 }

@@ -16,10 +16,14 @@ export interface Caller {
   sessionName?: string | undefined;
   webIdentityToken?: string | null | undefined;
   debug: (message: string) => void;
+  warn: (message: string) => void;
 }
 
 /** How to reach the table that a source names; the region's defaults are in the environment. */
-export function connectionOf(source: Source, { sessionName, webIdentityToken, debug }: Caller): Connection {
+export function connectionOf(
+  source: Source,
+  { sessionName, webIdentityToken, debug, warn }: Caller,
+): Connection {
   return {
     tableName: source.table_name,
     partitionKey: source.partition_key,
@@ -38,6 +42,7 @@ export function connectionOf(source: Source, { sessionName, webIdentityToken, de
     useDualstack: source.use_dualstack ?? false,
     caCerts: source.ca_certs ?? undefined,
     debug: source.debug ? debug : undefined,
+    warn,
   };
 }
 

@@ -11,9 +11,6 @@ const LEAST_HIDDEN = 8;
 /** A request that takes longer to come may be waited for at a terminal. */
 const LATE_MS = 100;
 
-/** How long a signal waits for a put in doubt to be settled; Concourse kills after 10 s. */
-const SETTLE_MS = 5000;
-
 /** What a step is given besides its request. */
 export interface StepContext {
   /** The folder that Concourse names on the command line; empty for check. */
@@ -26,9 +23,7 @@ export interface StepContext {
   hide: (text: string) => void;
   /** Whether only the newest value is wanted, alone on stdout (`--value`). */
   valueOnly: boolean;
-  /**
-   * Registers what to do before a first signal ends the step, 5 s at most, and whose line goes to stderr; undefined: nothing.
-   */
+  /** Registers what to do before a first signal ends the step, and whose line goes to stderr; it must end by itself, within 5 s. */
   atSignal: (settle: (() => Promise<string>) | undefined) => void;
 }
 
@@ -45,16 +40,14 @@ export interface Step<Schema extends RequestSchema> extends CommandLine {
 export async function runStep<Schema extends RequestSchema>(step: Step<Schema>): Promise<void> {
   // The first process of a container ignores the signals that it does not handle.
   let settle: (() => Promise<string>) | undefined;
+  const end = async (number: number) => {
+    const settling = settle?.();
+    settle = undefined;
+    if (settling) tell(await settling);
+    process.exit(128 + number);
+  };
   for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15 })) {
-    process.on(signal, async () => {
-      const settling = settle;
-      settle = undefined;
-      if (settling) {
-        const tooLate = new Promise((over) => AbortSignal.timeout(SETTLE_MS).addEventListener("abort", over));
-        await Promise.race([settling().then(tell), tooLate]);
-      }
-      process.exit(128 + number);
-    });
+    process.on(signal, () => void end(number));
   }
   const hidden = new Set<string>();
   const hide = (text: unknown) => {

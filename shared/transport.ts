@@ -1,25 +1,46 @@
 import { type AttributeValue, DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { version } from "../package.json";
 import { type Connection, givenCredentials } from "./connection.ts";
-import { codeOf, failure, neverSent } from "./errors.ts";
+import { bytesOf, dynamodbJson, type JsonObject, unexpected } from "./answer.ts";
+import { codeOf, neverSent } from "./errors.ts";
 
 /** A connection in use. */
 export interface Table extends Connection {
   client: Pick<DynamoDBClient, "send">;
-  /** No request is sent after this time on `performance.now()`'s clock, which the first request sets. */
-  deadline?: number;
+  /** Whether it is for a put: all its requests end within a minute, and the last 15 s are for what it has sent before. */
+  isForPut: boolean;
+  /** When the first request was sent, or the last page received, on `performance.now()`'s clock. */
+  startedAt?: number;
+  /** What the table's own clock said (ms since 1970), and when that was on `performance.now()`'s clock. */
+  date?: { time: number; at: number };
 }
 
 /** An item's attributes by name, as the client gives and takes them. */
 export type Item = Record<string, AttributeValue>;
 
-/** One request's options, on which the request handler leaves what became of its attempts. */
-export interface Attempts {
-  requestTimeout: number;
-  /** Whether an attempt may have been carried out though no answer said so. */
-  doubtful: boolean;
-  /** Where the last attempt went. */
+/** One request, and what became of it. */
+export interface Request {
+  /** The IAM action that it needs. */
+  action: string;
+  /** Whether an answer's JSON has the shape that this operation's answers have. */
+  accepts: (answer: JsonObject) => boolean;
+  /** Whether it may be sent again in the last seconds of a put. */
+  isPutItem?: boolean;
+  /** Whether an attempt may have been carried out, or may yet be, though no answer that counts said so. */
+  isInDoubt: boolean;
+}
+
+/** The options of one attempt, on which the request handler leaves what became of it. */
+export interface Attempt {
+  /** What the SDK's type of these options asks for; `endsAt` is what counts. */
+  requestTimeout?: number;
+  accepts: Request["accepts"];
+  /** When it ends at the latest, on `performance.now()`'s clock. */
+  endsAt: number;
+  /** Where it went. */
   host?: string;
+  /** Whether it may have left this machine and no answer that counts has come back. */
+  isUnanswered: boolean;
 }
 
 /** What the client hands to its request handler, as far as it matters here. */
@@ -33,9 +54,10 @@ interface HttpRequest {
   body?: string | Uint8Array<ArrayBuffer>;
 }
 
-const TOTAL_MS = 60_000;
-const REQUEST_MS = 10_000;
-const ATTEMPTS = 4;
+const ATTEMPT_MS = 10_000;
+
+/** Beyond this the worker's clock is taken for wrong. */
+const CLOCK_ERROR_MS = 60_000;
 
 /** What of the client does nothing here: one copies each answer for a log that nobody keeps, and the handler names the resource itself; 0.5 ms. */
 const UNUSED_MIDDLEWARE = ["loggerMiddleware", "getUserAgentMiddleware"];
@@ -64,8 +86,11 @@ class NativeSha256 {
   }
 }
 
-/** Opens a table; makes no requests yet. All its requests together may take 60 s from the first on, each attempt of one 10 s. */
-export function openTable(connection: Connection): Table {
+/**
+ * Opens a table; makes no requests yet. All requests together may take 60 s from the first on, each attempt of one
+ * 10 s; who reads may go on while pages come.
+ */
+export function openTable(connection: Connection, { isForPut = false } = {}): Table {
   const { region, endpoint, roleArns, webIdentityToken, caCerts } = connection;
   // At its first TLS connection, fetch's thread reads the trusted certificates. With one that is refused at once,
   // it does so while the first request is prepared, and a check takes a fifth less. (To the endpoint itself, Bun
@@ -74,16 +99,16 @@ export function openTable(connection: Connection): Table {
   const keys =
     roleArns.length === 0 && webIdentityToken === undefined ? givenCredentials(connection) : undefined;
   const requestHandler = {
-    handle: (request: HttpRequest, attempts: Partial<Attempts>) => handle(table, request, attempts),
+    handle: (request: HttpRequest, attempt: Partial<Attempt>) => handle(table, request, attempt),
   };
   const client = new DynamoDBClient({
     region,
     ...(endpoint ? { endpoint } : { ignoreConfiguredEndpointUrls: true }),
-    credentials:
-      keys ?? (async () => (await import("./credentials.ts")).credentialsOf(connection, requestHandler)),
+    credentials: keys ?? (() => credentialsOfStep(connection, requestHandler)),
     requestHandler,
     sha256: NativeSha256,
-    maxAttempts: ATTEMPTS,
+    // What is asked again, and how often, depends on what became of the attempts: see `answerTo`.
+    maxAttempts: 1,
     retryMode: "standard",
     // A setting that is left out is looked for in the environment and in files under ~/.aws, at a cost.
     accountIdEndpointMode: "disabled",
@@ -97,57 +122,52 @@ export function openTable(connection: Connection): Table {
   for (const name of UNUSED_MIDDLEWARE) {
     if (!client.middlewareStack.remove(name)) throw new Error(`the AWS SDK has no ${name} any more`);
   }
-  const table: Table = { ...connection, client };
+  const table: Table = { ...connection, client, isForPut };
   return table;
 }
 
-/** The answer of `send` within the table's deadline, which the first request sets; throws an Error in the user's words. */
-export async function answerTo<Output>(
-  table: Table,
-  action: string,
-  send: (attempts: Attempts) => Promise<Output>,
-  attempts: Attempts = firstAttempt(),
-): Promise<Output> {
-  table.deadline ??= performance.now() + TOTAL_MS;
-  const left = AbortSignal.timeout(Math.max(table.deadline - performance.now(), 0));
-  const timeout = new Promise<never>((_, reject) => {
-    left.addEventListener("abort", () => reject(left.reason));
-  });
-  try {
-    return await Promise.race([send(attempts), timeout]);
-  } catch (error) {
-    throw failure(error, action, table, attempts.host);
+/** Without their expiry, which the SDK would judge by the worker's clock: they outlive a step. */
+async function credentialsOfStep(connection: Connection, requestHandler: object) {
+  const { credentialsOf } = await import("./credentials.ts");
+  const { expiration: _, ...credentials } = await credentialsOf(connection, requestHandler);
+  return credentials;
+}
+
+/** The time (ms since 1970) that counts for a table: the worker's, or the table's where the two differ by more than a minute. */
+export function now(table: Pick<Table, "date">): number {
+  const worker = Date.now();
+  const own = dateOf(table) ?? worker;
+  return Math.abs(own - worker) > CLOCK_ERROR_MS ? own : worker;
+}
+
+/** The time (ms since 1970) by the table's own clock; undefined where no answer has told it. */
+export function dateOf({ date }: Pick<Table, "date">): number | undefined {
+  return date && date.time + performance.now() - date.at;
+}
+
+function setDate(table: Table, time: number): void {
+  const ahead = Date.now() - time;
+  if (table.date === undefined && Math.abs(ahead) > CLOCK_ERROR_MS) {
+    const minutes = Math.round(Math.abs(ahead) / 60_000);
+    table.warn?.(
+      `this worker's clock is ${minutes} minutes ${ahead > 0 ? "ahead of" : "behind"} DynamoDB's, whose time is used instead`,
+    );
   }
-}
-
-/** The time (ms since 1970) that counts for this table. */
-export function now(_table: Table): number {
-  return Date.now();
-}
-
-/** Sets the deadline anew: who still receives pages is not stuck, however long the history is. */
-export function extendDeadline(table: Table): void {
-  table.deadline = performance.now() + TOTAL_MS;
-}
-
-/** The options of a request that is not sent yet. */
-export function firstAttempt(): Attempts {
-  return { requestTimeout: REQUEST_MS, doubtful: false };
+  table.date = { time, at: performance.now() };
 }
 
 /** One attempt of a request, over fetch: it minds the proxy variables and can really be ended. */
-async function handle(table: Table, request: HttpRequest, attempts: Partial<Attempts>) {
+async function handle(table: Table, request: HttpRequest, attempt: Partial<Attempt>) {
   const { protocol, hostname, port, path, method, body = null } = request;
   const start = performance.now();
   const host = `${hostname}${port ? `:${port}` : ""}`;
-  attempts.host = host;
+  attempt.host = host;
   const what = `${request.headers["x-amz-target"] ?? method} at ${host}:`;
-  const { deadline = Infinity } = table;
-  const left = Math.min(deadline - performance.now(), attempts.requestTimeout ?? REQUEST_MS);
+  const left = Math.min((attempt.endsAt ?? Infinity) - start, ATTEMPT_MS);
+  attempt.isUnanswered = true;
   try {
     const response = await fetch(`${protocol}//${host}${path}`, {
       method,
-      // The checksum is that of the bytes as they are sent.
       headers: {
         ...request.headers,
         "accept-encoding": "identity",
@@ -155,28 +175,21 @@ async function handle(table: Table, request: HttpRequest, attempts: Partial<Atte
       },
       body,
       redirect: "manual",
+      // The checksum is that of the bytes as they are sent.
+      decompress: false,
       // Else an environment variable makes Bun print requests, with their tokens and values.
       verbose: false,
       signal: AbortSignal.timeout(Math.max(left, 0)),
       ...(table.caCerts && { tls: { ca: await trusted(table.caCerts) } }),
     });
-    const bytes = await response.bytes();
+    const bytes = await bytesOf(response);
     table.debug?.(`${what} HTTP ${response.status}, ${bytes.length} bytes, ${elapsed(start)}`);
-    const checksum = response.headers.get("x-amz-crc32");
-    if (checksum !== null && Number(checksum) !== Bun.hash.crc32(bytes)) {
-      throw Object.assign(new Error("its answer arrived damaged"), { $retryable: {} });
-    }
-    const { status: statusCode } = response;
-    attempts.doubtful ||= statusCode < 400 || statusCode >= 500;
-    const { date, ...headers } = response.headers.toJSON();
-    // With a date that is far from ours, the SDK takes every refusal for one of our clock and tries again.
-    const isOfClock = statusCode < 400 || /Signature|Expired/.test(new TextDecoder().decode(bytes));
     return {
-      response: { statusCode, headers: { ...headers, ...(isOfClock && date && { date }) }, body: bytes },
+      response: attempt.accepts ? counted(table, response, bytes, attempt) : asReceived(response, bytes),
     };
   } catch (error) {
     table.debug?.(`${what} ${codeOf(error) ?? String(error)}, ${elapsed(start)}`);
-    attempts.doubtful ||= !neverSent(error);
+    attempt.isUnanswered = !neverSent(error);
     throw error;
   }
 }
@@ -189,4 +202,32 @@ function elapsed(start: number): string {
 async function trusted(caCerts: string[]): Promise<string[]> {
   const { getCACertificates } = await import("node:tls");
   return [...getCACertificates("default"), ...caCerts];
+}
+
+function asReceived({ status, headers }: Response, body: Uint8Array) {
+  return { statusCode: status, headers: headers.toJSON(), body };
+}
+
+/**
+ * DynamoDB's own answer or refusal, which can be nothing else: by its media type, request id and checksum, and by its
+ * JSON in the shape of the operation. A server's error is handed on as well, but says nothing of what was carried out.
+ */
+function counted(table: Table, response: Response, bytes: Uint8Array, attempt: Partial<Attempt>) {
+  const { status, headers } = response;
+  const json = dynamodbJson(table, headers, bytes);
+  const { __type: type } = json?.value ?? {};
+  const isAnswer = status === 200 && type === undefined;
+  const isRefusal = status >= 400 && typeof type === "string";
+  if (!json || !(isAnswer ? attempt.accepts?.(json.value) : isRefusal)) throw unexpected(status);
+  attempt.isUnanswered = status >= 500;
+  const date = headers.get("age") === null ? headers.get("date") : null;
+  const time = Date.parse(date ?? "");
+  if (!attempt.isUnanswered && !Number.isNaN(time)) setDate(table, time);
+  // With a date that is far from ours, the SDK takes every refusal for one of our clock and tries again.
+  const isOfClock = isAnswer || /Signature|Expired/.test(String(type));
+  return {
+    statusCode: status,
+    headers: { "content-type": "application/x-amz-json-1.0", ...(isOfClock && date && { date }) },
+    body: json.bytes,
+  };
 }

@@ -41,11 +41,11 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
 
   test.each<[string, string, string[]]>([
     ["a minute", ago(-MINUTE), []],
-    ["ten minutes", ago(-10 * MINUTE), ["warning: the key's history is ahead of this worker's clock"]],
+    ["ten minutes", ago(-10 * MINUTE), ["warning: the key's history is 10 minutes ahead of the time"]],
     [
       "ten minutes, old-style",
       oldStyleCreated(Date.now() + 10 * MINUTE),
-      ["warning: the key's history is ahead"],
+      ["warning: the key's history is 10 minutes ahead of the time"],
     ],
   ])("follows a newest item that is ahead of the clock by %s", async (_, newest, lines) => {
     await using table = await createTable();
@@ -113,7 +113,7 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     const { status, stderr } = await run("out", { source: table.source, params: { value: "1" } }, { words });
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: [expect.stringContaining("9999-12-31T23:59:59.999Z; delete it")],
+      stderr: [expect.stringMatching(/9999-12-31T23:59:59.999Z, is at the end of time.* delete-item /)],
     });
   });
 
@@ -206,9 +206,9 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     [
       "half an answer",
       () => new Response('{"Attr', { headers: { "content-type": "application/x-amz-json-1.0" } }),
-      1,
+      2,
     ],
-    ["a page of a portal", () => new Response("<html>", { headers: { "content-type": "text/html" } }), 1],
+    ["a page of a portal", () => new Response("<html>", { headers: { "content-type": "text/html" } }), 2],
   ])("a put whose answer was lost is recognised as its own: %s", async (_, answer, requests) => {
     await using table = await createTable();
     let lost = 0;
@@ -223,7 +223,7 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     expect(await table.items()).toHaveLength(1);
   });
 
-  test("a put that nobody can settle says that the value may be stored", async () => {
+  test.concurrent("a put that nobody can settle says that the value may be stored", async () => {
     await using table = await createTable();
     let stored = false;
     await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
@@ -233,7 +233,7 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     });
     const source = { ...table.source, endpoint: proxy.endpoint };
     const { status, stdout, stderr } = await run("out", { source, params: { value: "1" } }, { words });
-    expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
+    expect({ status, stdout }).toEqual({ status: 5, stdout: "" });
     expect(stderr).toEqual([
       expect.stringMatching(/^the value may be stored, as of 2.*Z, or may not be: .*InternalServerError/),
     ]);

@@ -222,3 +222,68 @@ describe("a put killed at any moment leaves its item whole or absent", () => {
     }
   });
 });
+
+describe("a put that a signal ends while its item may be on the way", () => {
+  type Attempt = "silent" | "carried out and silent" | "passes" | "taken";
+  test.concurrent.each<[string, Attempt[], Attempt, RegExp, number]>([
+    ["stored by the second attempt", ["silent"], "passes", /^the value is stored as of 2\S+Z$/, 1],
+    ["stored by the first", ["carried out and silent"], "passes", /^the value is stored as of 2\S+Z$/, 1],
+    ["stored by another", ["silent"], "taken", /^the value is not stored/, 1],
+    ["silence", ["silent"], "silent", /^the value may be stored, as of 2\S+Z, or may not be$/, 0],
+  ])("tells what became of it: %s", async (_, first, after, line, items) => {
+    await using table = await createTable(engine);
+    const { promise: waiting, resolve: wait } = Promise.withResolvers<void>();
+    const attempts = [...first];
+    await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
+      if (operation !== "PutItem") return undefined;
+      const attempt = attempts.shift() ?? after;
+      if (attempt === "carried out and silent") await table.send(operation, body);
+      if (attempt === "taken") {
+        const { Item: item } = body as { Item: Record<string, { S: string }> };
+        await table.add({ created: item.created!.S, value: { ...item, put_id: { S: "another" } } });
+      }
+      if (attempt === "passes" || attempt === "taken") return undefined;
+      wait();
+      return new Promise<Response>(() => {});
+    });
+    const { cmd, ...options } = await command("out", { words: ["/tmp"] });
+    const request = { source: { ...table.source, endpoint: proxy.endpoint }, params: { value: "1" } };
+    const stdin = Buffer.from(JSON.stringify(request));
+    const child = Bun.spawn(cmd, { ...options, stdin, stdout: "pipe", stderr: "pipe" });
+    await waiting;
+    child.kill("SIGTERM");
+    const [status, stdout, stderr] = await Promise.all([
+      child.exited,
+      child.stdout.text(),
+      child.stderr.text(),
+    ]);
+    expect({ status, stdout }).toEqual({ status: 143, stdout: "" });
+    // In silence, no attempt ends within the 5 s that a signal waits.
+    expect(stderr.trimEnd()).toMatch(line);
+    expect(await table.items()).toHaveLength(items);
+  });
+
+  test("a second signal ends it at once", async () => {
+    await using table = await createTable(engine);
+    let puts = 0;
+    const { promise: settling, resolve: settle } = Promise.withResolvers<void>();
+    const { promise: waiting, resolve: wait } = Promise.withResolvers<void>();
+    await using proxy = startProxy(table.source.endpoint, ({ operation }) => {
+      if (operation !== "PutItem") return undefined;
+      (puts++ === 0 ? wait : settle)();
+      return new Promise<Response>(() => {});
+    });
+    const { cmd, ...options } = await command("out", { words: ["/tmp"] });
+    const request = { source: { ...table.source, endpoint: proxy.endpoint }, params: { value: "1" } };
+    const stdin = Buffer.from(JSON.stringify(request));
+    const child = Bun.spawn(cmd, { ...options, stdin, stdout: "pipe", stderr: "pipe" });
+    await waiting;
+    child.kill("SIGTERM");
+    await settling;
+    child.kill("SIGTERM");
+    expect({ status: await child.exited, stderr: await child.stderr.text() }).toEqual({
+      status: 143,
+      stderr: "",
+    });
+  });
+});

@@ -2,6 +2,7 @@ import { spyOn } from "bun:test";
 import { AsyncLocalStorage } from "node:async_hooks";
 import {
   type AttributeValue,
+  ConditionalCheckFailedException,
   type DeleteItemCommand,
   PutItemCommand,
   QueryCommand,
@@ -21,12 +22,12 @@ import {
 import { queryItems, timed } from "../../shared/dynamodb.ts";
 import { newestItems, newestOldStyleItems } from "../../shared/history.ts";
 import type { Item, Table } from "../../shared/transport.ts";
-import { deleteOldest, putNewest } from "../../shared/order.ts";
+import { deleteOldest, type Newest, putNewest } from "../../shared/order.ts";
 import { DEFAULT_HISTORY } from "../../shared/schema.ts";
 
 type Command = QueryCommand | PutItemCommand | UpdateItemCommand | DeleteItemCommand;
 type Answer = { Items?: Item[]; LastEvaluatedKey?: Item | undefined };
-type Attempts = { doubtful: boolean };
+type Attempts = { isUnanswered: boolean };
 
 const SECOND = 1000;
 const MINUTE = 60 * SECOND;
@@ -57,7 +58,7 @@ interface Choice {
 
 interface Writer {
   skew: number;
-  puts: { value: "same" | "own"; keep: number | undefined }[];
+  puts: { value: "same" | "own" | "bump"; keep: number | undefined }[];
 }
 
 /** Everything that a run of the model depends on. */
@@ -70,6 +71,8 @@ export interface Scenario {
   /** The age of the place that the head claims. */
   claim: number | undefined;
   pageSize: number;
+  /** Whether a refused PutItem gives back the item that is at its place. */
+  givesOld: boolean;
   writers: Writer[];
   readers: { skew: number; polls: number }[];
   choices: Choice[];
@@ -95,7 +98,7 @@ const AGES = [
 export function scenarios({ skew, keeps }: { skew: number; keeps: boolean }): fc.Arbitrary<Scenario> {
   const skews = fc.constantFrom(...[0, 1, -1, 0.2, -0.2, 0.5, -0.5].map((part) => part * skew));
   const puts = fc.record({
-    value: fc.constantFrom("own" as const, "same" as const),
+    value: fc.constantFrom("own" as const, "same" as const, "bump" as const, "bump" as const),
     keep: keeps ? fc.constantFrom(undefined, 1, 1, 2, 3) : fc.constant(undefined),
   });
   const often = <T>(value: T, times: number) => Array.from({ length: times }, () => value);
@@ -121,6 +124,7 @@ export function scenarios({ skew, keeps }: { skew: number; keeps: boolean }): fc
       hasCrowd: keeps ? fc.constantFrom(...often(false, 99), true) : fc.constant(false),
       claim: fc.constantFrom(undefined, undefined, undefined, ...AGES),
       pageSize: fc.constantFrom(1000, 1000, 3, 2),
+      givesOld: fc.boolean(),
       writers: fc.array(fc.record({ skew: skews, puts: fc.array(puts, { minLength: 1, maxLength: 3 }) }), {
         minLength: 1,
         maxLength: 5,
@@ -136,14 +140,23 @@ export function scenarios({ skew, keeps }: { skew: number; keeps: boolean }): fc
 export async function play(scenario: Scenario): Promise<void> {
   const model = new Model(scenario);
   using clock = spyOn(Date, "now");
-  clock.mockImplementation(() => model.now + (skewOfCaller.getStore() ?? 0));
+  clock.mockImplementation(() => model.now + (runOfCaller.getStore()?.skew ?? 0));
   // A timer for each of a million requests would outlive the test.
   using timer = spyOn(AbortSignal, "timeout");
   timer.mockImplementation(() => new AbortController().signal);
+  using pause = spyOn(Bun, "sleep");
+  pause.mockImplementation(() => pauseOf(runOfCaller.getStore()));
   await model.play();
 }
 
-const skewOfCaller = new AsyncLocalStorage<number>();
+const runOfCaller = new AsyncLocalStorage<Run>();
+
+/** A pause ends when the scheduler comes to it, as an answer does. */
+function pauseOf(run: Run | undefined): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  run?.requests.push({ command: undefined, attempts: undefined, outcome: {}, settle: () => resolve() });
+  return promise;
+}
 
 /** An error that the model gives as DynamoDB's or the network's. */
 class GivenError extends Error {
@@ -154,8 +167,9 @@ class GivenError extends Error {
 }
 
 interface Request {
-  command: Command;
-  attempts: Attempts;
+  /** Undefined for a pause. */
+  command: Command | undefined;
+  attempts: Attempts | undefined;
   /** Undefined until the request has arrived and is carried out. */
   outcome: Answer | Error | undefined;
   settle: (outcome: Answer | Error) => void;
@@ -173,6 +187,8 @@ interface Run {
 
 interface PutRun extends Run {
   value: string;
+  /** The `created` that a bump was computed from, and undefined where there was none; other puts follow anything. */
+  follows: { created: string | undefined } | undefined;
   keep: number | undefined;
   /** Undefined until the put has told its version. */
   created: string | undefined;
@@ -214,19 +230,20 @@ class Model {
   readonly #readers: { reader: Reader; lane: Lane }[];
   readonly #events: string[] = [];
   #latest = -Infinity;
+  #latestCreated: string | undefined;
   #step = 0;
   #broken: string | undefined;
 
   constructor(scenario: Scenario) {
     this.#scenario = scenario;
     this.now = scenario.start;
-    this.#items = new Items(scenario.pageSize);
+    this.#items = new Items(scenario.pageSize, scenario.givesOld);
     this.#fill(scenario);
     this.#writers = scenario.writers.map(({ skew, puts }, writer) => ({
       run: undefined,
       todo: puts.map(({ value, keep }, index) => () => {
         const name = `put ${writer + 1}.${index + 1}`;
-        return this.#startPut(name, value === "own" ? name : value, skew, keep);
+        return this.#startPut(name, value, skew, keep);
       }),
     }));
     this.#readers = scenario.readers.map(({ skew, polls }, index) => {
@@ -278,7 +295,7 @@ class Model {
     ];
     for (const created of createds) {
       this.#items.add(created, { value: { S: "history" } });
-      this.#latest = Math.max(this.#latest, timeOf(created) ?? 0);
+      if ((timeOf(created) ?? 0) > this.#latest) this.#setLatest(created);
     }
     for (const created of hasOddItems ? ["zzz", "2999", "12/12/2999", "13/01/2026 00:00:00"] : []) {
       this.#items.add(created, { value: { S: "odd" } });
@@ -286,6 +303,11 @@ class Model {
     if (claim !== undefined) {
       this.#items.add(HEAD_CREATED, { value: { S: "" }, put_next: { S: isoCreated(start - claim) } });
     }
+  }
+
+  #setLatest(created: string): void {
+    this.#latest = timeOf(created) ?? 0;
+    this.#latestCreated = created;
   }
 
   /** Time goes by; what would have taken too long by then has ended without a word. */
@@ -324,7 +346,7 @@ class Model {
     if (!request) return this.#break(`${run.name} waits for nothing`);
     if (++this.#step > MOST_STEPS) return this.#break(`${run.name} comes to no end`);
     if (request.outcome) return this.#answer(run, request, request.outcome);
-    request.outcome = this.#carryOut(run, request.command);
+    if (request.command) request.outcome = this.#carryOut(run, request.command);
   }
 
   async #answer(run: Run, request: Request, outcome: Answer | Error): Promise<void> {
@@ -335,7 +357,7 @@ class Model {
 
   async #fail(run: Run, index: number, fault: Fault): Promise<void> {
     const request = run.requests[index % run.requests.length];
-    if (!request) return;
+    if (!request?.command || !request.attempts) return;
     const { command, attempts, outcome } = request;
     this.#events.push(`${run.name}: ${outcome ? "answer to " : ""}${describe(command)}: ${fault}`);
     const isCrash = fault === "crash" || fault === "crashLate";
@@ -346,7 +368,7 @@ class Model {
     } else if (fault === "refused" && !outcome) {
       await this.#answer(run, request, new GivenError("ThrottlingException"));
     } else {
-      attempts.doubtful = true;
+      attempts.isUnanswered = true;
       if (fault === "again" || fault === "againLate") request.outcome = undefined;
       else await this.#answer(run, request, new GivenError("TimeoutError"));
     }
@@ -393,7 +415,9 @@ class Model {
       this.#break(`${put.name} inserts ${created} behind ${isoCreated(this.#latest)}`);
     if (this.#insertions.some((other) => other.put === put))
       this.#break(`${put.name} stores its value twice`);
-    this.#latest = Math.max(this.#latest, time);
+    if (put.follows && put.follows.created !== this.#latestCreated)
+      this.#break(`${put.name} was computed from ${put.follows.created} and follows ${this.#latestCreated}`);
+    this.#setLatest(created);
     const step = this.#step;
     this.#insertions.push({ created, time, put, item, step, at: this.now, deletedStep: undefined });
   }
@@ -419,10 +443,17 @@ class Model {
     if (age < SHORTEST_LIFE) this.#break(`${deletes}, which readers had ${age} ms for`);
   }
 
-  #startPut(name: string, value: string, skew: number, keep: number | undefined): PutRun {
+  #startPut(
+    name: string,
+    kind: Writer["puts"][number]["value"],
+    skew: number,
+    keep: number | undefined,
+  ): PutRun {
+    const isBump = kind === "bump";
     const put: PutRun = {
       ...this.#newRun(name, skew),
-      value,
+      value: kind === "same" ? kind : name,
+      follows: undefined,
       keep,
       created: undefined,
       mayBeStored: false,
@@ -430,10 +461,20 @@ class Model {
     };
     this.#puts.push(put);
     void this.#live(put, async () => {
-      const options = { skipUnchanged: false, putBuild: undefined, warn: () => {} };
+      const options = {
+        decide: (newest: Newest | undefined) => {
+          if (isBump) put.follows = { created: newest?.created };
+          return put.value;
+        },
+        needsNewest: isBump,
+        mustFollow: isBump,
+        putBuild: undefined,
+        warn: () => {},
+        atSignal: () => {},
+      };
       try {
         put.mayBeStored = true;
-        put.created = (await putNewest(this.#tableOf(put), value, options)).created;
+        put.created = (await putNewest(this.#tableOf(put), options)).created;
         this.#requireOwn(put);
       } catch (error) {
         put.mayBeStored = String(error).includes("the value may be stored");
@@ -465,7 +506,7 @@ class Model {
 
   async #live(run: Run, work: () => Promise<void>): Promise<void> {
     try {
-      await skewOfCaller.run(run.skew, work);
+      await runOfCaller.run(run, work);
       this.#events.push(`${run.name} succeeds`);
     } catch (error) {
       const fails = `${run.name} fails: ${String(error)}`;
@@ -490,7 +531,7 @@ class Model {
       key: KEY,
       region: "us-east-1",
       client: { send: send as Table["client"]["send"] },
-      deadline: Infinity,
+      isForPut: true,
     };
     return table as Table;
   }
@@ -498,7 +539,7 @@ class Model {
   /** After everything, a put that nobody disturbs takes few requests and fills what is claimed. */
   async #putAlone(): Promise<void> {
     const claimed = this.#claimed();
-    const lane: Lane = { run: undefined, todo: [() => this.#startPut("last put", "last", 0, undefined)] };
+    const lane: Lane = { run: undefined, todo: [() => this.#startPut("last put", "own", 0, undefined)] };
     await this.#advance(lane);
     const put = this.#puts.at(-1);
     if (put?.created === undefined) return this.#break("the last put fails");
@@ -576,9 +617,11 @@ class Model {
 class Items {
   readonly #items = new Map<string, Item>();
   readonly #pageSize: number;
+  readonly #givesOld: boolean;
 
-  constructor(pageSize: number) {
+  constructor(pageSize: number, givesOld: boolean) {
     this.#pageSize = pageSize;
+    this.#givesOld = givesOld;
   }
 
   add(created: string, item: Item): void {
@@ -624,8 +667,8 @@ class Items {
   carryOut(command: Command): Answer | Error {
     if (command instanceof QueryCommand) return this.#query(command.input);
     if (command instanceof PutItemCommand) {
-      if (!this.accepts(command)) return new GivenError("ConditionalCheckFailedException");
       const item = command.input.Item ?? {};
+      if (!this.accepts(command)) return this.#refusal(createdOf(item));
       this.#items.set(createdOf(item), item);
     } else if (command instanceof UpdateItemCommand) {
       if (!this.accepts(command)) return new GivenError("ConditionalCheckFailedException");
@@ -644,6 +687,11 @@ class Items {
       this.#items.delete(createdOf(command.input.Key ?? {}));
     }
     return {};
+  }
+
+  #refusal(created: string): Error {
+    const Item = this.#givesOld ? this.get(created) : undefined;
+    return new ConditionalCheckFailedException({ message: "", $metadata: {}, ...(Item && { Item }) });
   }
 
   #query(input: QueryCommandInput): Answer {
@@ -708,7 +756,11 @@ function settled(): Promise<void> {
 }
 
 function isGiven(error: unknown): boolean {
-  return error instanceof GivenError || (error instanceof Error && isGiven(error.cause));
+  return (
+    error instanceof GivenError ||
+    error instanceof ConditionalCheckFailedException ||
+    (error instanceof Error && isGiven(error.cause))
+  );
 }
 
 function createdOf(key: Item): string {

@@ -1,0 +1,95 @@
+import type { Connection } from "./connection.ts";
+
+/** A JSON object as it was parsed. */
+export type JsonObject = Record<string, unknown>;
+
+/** The name of the error for an answer that does not count. */
+export const UNEXPECTED = "UnexpectedAnswer";
+
+const MOST_BYTES = 16 * 1024 * 1024;
+
+/** How each type of an attribute is written in JSON. */
+const ATTRIBUTE_TYPES: Record<string, (value: unknown) => boolean> = {
+  S: isString,
+  N: isString,
+  B: isString,
+  BOOL: (value) => typeof value === "boolean",
+  NULL: (value) => typeof value === "boolean",
+  SS: isListOf(isString),
+  NS: isListOf(isString),
+  BS: isListOf(isString),
+  L: isListOf(isAttribute),
+  M: isItem,
+};
+
+/** The bytes of an answer as they were sent; throws when there are more than 16 MiB. */
+export async function bytesOf(response: Response): Promise<Uint8Array> {
+  const { headers, body, status } = response;
+  const length = headers.get("content-length");
+  if (length !== null && Number(length) <= MOST_BYTES) return response.bytes();
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of body ?? []) {
+    bytes += chunk.length;
+    if (bytes > MOST_BYTES) throw unexpected(status);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/**
+ * The JSON object of an answer that can only be DynamoDB's, by its media type, request id and checksum; undefined
+ * for any other answer.
+ */
+export function dynamodbJson({ endpoint }: Connection, headers: Headers, sent: Uint8Array) {
+  const [mediaType = ""] = (headers.get("content-type") ?? "").split(";");
+  // Alternator said so before it was mended.
+  const known = ["application/x-amz-json-1.0", ...(endpoint ? ["application/json"] : [])];
+  const checksum = headers.get("x-amz-crc32");
+  const isWhole = checksum === null || Number(checksum) === Bun.hash.crc32(sent);
+  const hasId = endpoint !== undefined || headers.get("x-amzn-requestid") !== null;
+  if (!known.includes(mediaType.trim().toLowerCase()) || !isWhole || !hasId) return undefined;
+  try {
+    const bytes = headers.get("content-encoding") === "gzip" ? gunzip(sent) : sent;
+    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    return isObject(value) ? { value, bytes } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function gunzip(bytes: Uint8Array): Uint8Array {
+  return process.getBuiltinModule("node:zlib").gunzipSync(bytes, { maxOutputLength: MOST_BYTES });
+}
+
+/** Whether a part of a JSON document is an object. */
+export function isObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The error for an answer that does not count. */
+export function unexpected(httpStatusCode: number): Error {
+  return Object.assign(new Error("an answer that is not DynamoDB's"), {
+    name: UNEXPECTED,
+    $metadata: { httpStatusCode },
+  });
+}
+
+/** Whether a part of a JSON document is an item, by the types of its attributes. */
+export function isItem(value: unknown): value is Record<string, JsonObject> {
+  return isObject(value) && Object.values(value).every(isAttribute);
+}
+
+function isAttribute(value: unknown): boolean {
+  if (!isObject(value)) return false;
+  const [entry, ...others] = Object.entries(value);
+  return entry !== undefined && others.length === 0 && (ATTRIBUTE_TYPES[entry[0]]?.(entry[1]) ?? false);
+}
+
+function isListOf(isOne: (value: unknown) => boolean): (value: unknown) => boolean {
+  return (value) => Array.isArray(value) && value.every(isOne);
+}
+
+function isString(value: unknown): boolean {
+  return typeof value === "string";
+}

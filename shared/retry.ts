@@ -1,0 +1,118 @@
+import { UNEXPECTED } from "./answer.ts";
+import { codeOf, failure } from "./errors.ts";
+import type { Attempt, Request, Table } from "./transport.ts";
+
+const TOTAL_MS = 60_000;
+
+/** From then on a put sends nothing but a PutItem that it has sent before. */
+const LAST_START_MS = 45_000;
+
+/** How often an attempt is made whose answer does not count or that broke. */
+const MOST_ATTEMPTS = 4;
+
+const FIRST_PAUSE_MS = 200;
+const LONGEST_PAUSE_MS = 2000;
+
+/** Refusals that pass by themselves. */
+const PASSING = new Set([
+  "ProvisionedThroughputExceededException",
+  "ThrottlingException",
+  "RequestLimitExceeded",
+  "TransactionConflictException",
+  "ReplicatedWriteConflictException",
+]);
+const PASSING_STATUSES = new Set([500, 502, 503, 504]);
+
+/**
+ * The answer to a request, sent again as often as what became of it allows: what passes by itself until the step's
+ * time is up, what broke or was not DynamoDB's answer four times, a refusal once. Throws an Error in the user's words.
+ */
+export async function answerTo<Output>(
+  table: Table,
+  request: Request,
+  send: (attempt: Attempt) => Promise<Output>,
+): Promise<Output> {
+  let broken = 0;
+  let attempt: Attempt | undefined;
+  let error: unknown = new DOMException("out of time", "TimeoutError");
+  for (let attempts = 1; ; attempts++) {
+    const endsAt = endOf(table, request, attempts > 1);
+    if (endsAt <= performance.now()) break;
+    attempt = { accepts: request.accepts, endsAt, isUnanswered: false };
+    try {
+      return await withinTime(endsAt, send(attempt));
+    } catch (failed) {
+      // What ended an attempt early says less than what became of those before it.
+      const isCut = attempts > 1 && Object(failed).name === "TimeoutError" && endsAt <= performance.now();
+      if (!isCut) error = withAttempts(failed, attempts);
+    }
+    request.isInDoubt ||= attempt.isUnanswered;
+    const again = againAfter(error);
+    if (again === "four times") broken++;
+    if (again === "never" || broken === MOST_ATTEMPTS) break;
+    await pauseAfter(attempts, endOf(table, request, true));
+  }
+  throw failure(error, request.action, table, attempt?.host);
+}
+
+/**
+ * Waits, after so many losses, a random time up to 200 ms, doubled with each of them, 2 s at most; not beyond `endsAt` on
+ * `performance.now()`'s clock.
+ */
+export async function pauseAfter(losses: number, endsAt = Infinity): Promise<void> {
+  const pause = Math.random() * Math.min(FIRST_PAUSE_MS * 2 ** (losses - 1), LONGEST_PAUSE_MS);
+  await Bun.sleep(Math.max(Math.min(pause, endsAt - performance.now()), 0));
+}
+
+/** Whether there is time left for a request that was not sent before. */
+export function hasTime(table: Table): boolean {
+  return endOf(table, {}, false) > performance.now();
+}
+
+/** Sets a reader's deadline anew: who still receives pages is not stuck, however long the history is. */
+export function renewDeadline(table: Table): void {
+  if (!table.isForPut) table.startedAt = performance.now();
+}
+
+function endOf(table: Table, { isPutItem = false }: Partial<Request>, isSentBefore: boolean): number {
+  const startedAt = (table.startedAt ??= performance.now());
+  const isLate = isPutItem && (isSentBefore || performance.now() < startedAt + LAST_START_MS);
+  return startedAt + (table.isForPut && !isLate ? LAST_START_MS : TOTAL_MS);
+}
+
+async function withinTime<Output>(endsAt: number, answer: Promise<Output>): Promise<Output> {
+  const over = AbortSignal.timeout(Math.max(endsAt - performance.now(), 0));
+  const timeout = new Promise<never>((_, reject) => {
+    over.addEventListener("abort", () => reject(over.reason));
+  });
+  return Promise.race([answer, timeout]);
+}
+
+/** How often a request is sent again that ended so. */
+function againAfter(error: unknown): "while there is time" | "four times" | "never" {
+  const { name, $metadata = {} } = Object(error);
+  const status = tunnelStatus(error) ?? $metadata.httpStatusCode;
+  if (PASSING.has(name) || PASSING_STATUSES.has(status)) return "while there is time";
+  if (name === UNEXPECTED || name === "TimeoutError" || $metadata.clockSkewCorrected) return "four times";
+  if (status !== undefined || isFinal(error)) return "never";
+  // What has a code is the network's; all else, credentials that are missing above all, stays as it is.
+  return codeOf(error) === undefined ? "never" : "four times";
+}
+
+/** The status with which a proxy refused to connect. */
+function tunnelStatus(error: unknown): number | undefined {
+  const { message } = Object(error);
+  const [status] = codeOf(error) === "ERR_PROXY_TUNNEL" ? (/\b[45]\d\d\b/.exec(message) ?? []) : [];
+  return status === undefined ? undefined : Number(status);
+}
+
+/** Whether an error of fetch will be the same at each attempt: a name that does not exist, or TLS. */
+function isFinal(error: unknown): boolean {
+  return /^ENOTFOUND$|CERT|UNABLE_TO_|^UnsupportedProxyProtocol$/.test(codeOf(error) ?? "");
+}
+
+function withAttempts(error: unknown, attempts: number): unknown {
+  const { $metadata } = Object(error);
+  if ($metadata) $metadata.attempts = attempts;
+  return error;
+}
