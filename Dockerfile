@@ -18,8 +18,15 @@ USER root
 COPY --from=build /build/resource /opt/resource
 ARG VERSION=unreleased
 ARG SOURCE=unknown
+ARG REVISION=unknown
+ARG CREATED=unknown
+ARG BASE
 LABEL org.opencontainers.image.title="dynamo-keyval-resource" \
   org.opencontainers.image.description="A Concourse resource type that keeps versions of a key's value in a DynamoDB table" \
   org.opencontainers.image.licenses="MIT" \
   org.opencontainers.image.source="${SOURCE}" \
-  org.opencontainers.image.version="${VERSION}"
+  org.opencontainers.image.url="${SOURCE}" \
+  org.opencontainers.image.version="${VERSION}" \
+  org.opencontainers.image.revision="${REVISION}" \
+  org.opencontainers.image.created="${CREATED}" \
+  org.opencontainers.image.base.name="${BASE}"

@@ -1,7 +1,8 @@
 /**
- * Writes built images, one for each platform, as one OCI image layout whose layers are zstd streams with a window
- * of 128 MiB, in which the three binaries share the runtime that each of them has:
- * `bun run layout [--folder dist/image] [--level 19] IMAGE...`. Each layer takes a minute at level 19.
+ * Writes built images, one for each platform, as one OCI image layout that holds them in two forms, named `gzip` and
+ * `zstd` by how their layers are compressed. The zstd streams have a window of 128 MiB, in which the three binaries
+ * share the runtime that each of them has: `bun run layout [--folder dist/image] [--level 19] IMAGE...`. Each layer
+ * takes a minute at level 19.
  */
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -22,7 +23,11 @@ interface Descriptor {
   digest: string;
   size: number;
   platform?: { os: string; architecture: string };
+  annotations?: Record<string, string>;
 }
+
+/** How the layers of an image are compressed. */
+type Form = "gzip" | "zstd";
 
 /** The window, of 2 to the power of this many bytes, that every decoder takes without being asked to. */
 const WINDOW_LOG = 27;
@@ -32,53 +37,58 @@ const OCI = "application/vnd.oci.image";
 /** Writes the layout into a folder and tells the images' sizes; needs `docker` and `tar`. */
 export async function writeLayout(images: string[], folder: string, level = 19): Promise<Size[]> {
   await mkdir(`${folder}/blobs/sha256`, { recursive: true });
-  const sizes: Size[] = [];
+  const written: Written[] = [];
+  for (const image of images) written.push(await writeImage(image, folder, level));
   const manifests: Descriptor[] = [];
-  for (const image of images) {
-    const { manifest, size } = await writeImage(image, folder, level);
-    manifests.push(manifest);
-    sizes.push(size);
+  for (const form of ["gzip", "zstd"] as const) {
+    const index = await writeBlob(folder, `${OCI}.index.v1+json`, {
+      schemaVersion: 2,
+      mediaType: `${OCI}.index.v1+json`,
+      manifests: written.map((image) => image.manifests[form]),
+    });
+    manifests.push({ ...index, annotations: { "org.opencontainers.image.ref.name": form } });
   }
-  const index = await writeBlob(folder, `${OCI}.index.v1+json`, {
-    schemaVersion: 2,
-    mediaType: `${OCI}.index.v1+json`,
-    manifests,
-  });
-  await Bun.write(`${folder}/index.json`, JSON.stringify({ schemaVersion: 2, manifests: [index] }));
+  await Bun.write(`${folder}/index.json`, JSON.stringify({ schemaVersion: 2, manifests }));
   await Bun.write(`${folder}/oci-layout`, JSON.stringify({ imageLayoutVersion: "1.0.0" }));
-  return sizes;
+  return written.map(({ size }) => size);
 }
 
-async function writeImage(
-  image: string,
-  folder: string,
-  level: number,
-): Promise<{ manifest: Descriptor; size: Size }> {
+interface Written {
+  manifests: Record<Form, Descriptor>;
+  size: Size;
+}
+
+async function writeImage(image: string, folder: string, level: number): Promise<Written> {
   const saved = await mkdtemp(`${tmpdir()}/image-`);
   try {
     await Bun.$`docker image save ${image} | tar -x -C ${saved}`.quiet();
     const [{ Config, Layers }] = await Bun.file(`${saved}/manifest.json`).json();
     const config = await Bun.file(`${saved}/${Config}`).json();
     const size = { image, gzip: 0, zstd: 0, disk: 0 };
-    const layers: Descriptor[] = [];
+    const layers: Record<Form, Descriptor[]> = { gzip: [], zstd: [] };
     for (const [index, path] of (Layers as string[]).entries()) {
       const tar = await unpacked(await Bun.file(`${saved}/${path}`).bytes());
       if (digestOf(tar) !== config.rootfs.diff_ids[index])
         throw new Error(`${path} is not what ${Config} says`);
-      const layer = await writeBlob(folder, `${OCI}.layer.v1.tar+zstd`, await compress(tar, level));
-      layers.push(layer);
-      size.gzip += (await promisify(gzip)(tar)).length;
-      size.zstd += layer.size;
+      const bytes = { gzip: await promisify(gzip)(tar), zstd: await compress(tar, level) };
       size.disk += tar.length;
+      for (const form of ["gzip", "zstd"] as const) {
+        layers[form].push(await writeBlob(folder, `${OCI}.layer.v1.tar+${form}`, bytes[form]));
+        size[form] += bytes[form].length;
+      }
     }
-    const { mediaType, ...manifest } = await writeBlob(folder, `${OCI}.manifest.v1+json`, {
-      schemaVersion: 2,
-      mediaType: `${OCI}.manifest.v1+json`,
-      config: await writeBlob(folder, `${OCI}.config.v1+json`, config),
-      layers,
-    });
     const platform = { os: config.os, architecture: config.architecture };
-    return { manifest: { mediaType, ...manifest, platform }, size };
+    const configBlob = await writeBlob(folder, `${OCI}.config.v1+json`, config);
+    const manifestOf = async (form: Form): Promise<Descriptor> => ({
+      ...(await writeBlob(folder, `${OCI}.manifest.v1+json`, {
+        schemaVersion: 2,
+        mediaType: `${OCI}.manifest.v1+json`,
+        config: configBlob,
+        layers: layers[form],
+      })),
+      platform,
+    });
+    return { manifests: { gzip: await manifestOf("gzip"), zstd: await manifestOf("zstd") }, size };
   } finally {
     await rm(saved, { recursive: true });
   }

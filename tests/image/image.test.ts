@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { promisify } from "node:util";
-import { constants, zstdDecompress } from "node:zlib";
+import { constants, gunzip, zstdDecompress } from "node:zlib";
 import manifest from "../../package.json";
 import { createAuthority } from "../support/authority.ts";
 import { buildImage, hasDocker } from "../support/containers.ts";
@@ -38,6 +38,9 @@ describe.skipIf(!hasDocker)("the image", () => {
         "org.opencontainers.image.licenses": manifest.license,
         "org.opencontainers.image.version": expect.any(String),
         "org.opencontainers.image.source": expect.any(String),
+        "org.opencontainers.image.url": expect.any(String),
+        "org.opencontainers.image.revision": expect.any(String),
+        "org.opencontainers.image.created": expect.any(String),
       },
     });
     expect(Config.Entrypoint ?? Config.Cmd ?? null).toBeNull();
@@ -149,10 +152,10 @@ describe.skipIf(!hasDocker)("in the image, an endpoint with a certificate of a p
 });
 
 describe.skipIf(!hasDocker)("the layout of the image for registries", () => {
-  test("is of OCI's types throughout, and every decoder takes its layers as they are", async () => {
+  test("has one build in two forms, of OCI's types throughout, and every decoder takes their layers", async () => {
     const layout = `${folder}/layout`;
     // A low level, for the time that it takes: the form is the same.
-    const [size] = await writeLayout([await buildImage()], layout, 3);
+    const [size] = await writeLayout([await buildImage()], layout, 1);
     const read = async (descriptor: { digest: string; size: number }) => {
       const bytes = await Bun.file(`${layout}/blobs/${descriptor.digest.replace(":", "/")}`).bytes();
       expect(`sha256:${new Bun.CryptoHasher("sha256").update(bytes).digest("hex")}`).toBe(descriptor.digest);
@@ -161,32 +164,46 @@ describe.skipIf(!hasDocker)("the layout of the image for registries", () => {
     };
     const readJson = async (descriptor: { digest: string; size: number }) =>
       JSON.parse(Buffer.from(await read(descriptor)).toString());
+    const unpack = {
+      gzip: promisify(gunzip),
+      zstd: (layer: Uint8Array) =>
+        promisify(zstdDecompress)(layer, { params: { [constants.ZSTD_d_windowLogMax]: 27 } }),
+    };
     const { manifests } = await Bun.file(`${layout}/index.json`).json();
-    expect(manifests).toMatchObject([{ mediaType: "application/vnd.oci.image.index.v1+json" }]);
-    const index = await readJson(manifests[0]);
-    expect(index.manifests).toMatchObject([
-      {
-        mediaType: "application/vnd.oci.image.manifest.v1+json",
-        platform: { os: "linux", architecture: expect.any(String) },
-      },
-    ]);
-    const { config, layers } = await readJson(index.manifests[0]);
-    expect(config.mediaType).toBe("application/vnd.oci.image.config.v1+json");
-    const { rootfs } = await readJson(config);
-    let disk = 0;
-    for (const [position, layer] of layers.entries()) {
-      expect(layer.mediaType).toBe("application/vnd.oci.image.layer.v1.tar+zstd");
-      const params = { [constants.ZSTD_d_windowLogMax]: 27 };
-      const tar = await promisify(zstdDecompress)(await read(layer), { params });
-      expect(`sha256:${new Bun.CryptoHasher("sha256").update(tar).digest("hex")}`).toBe(
-        rootfs.diff_ids[position],
-      );
-      disk += tar.length;
+    const forms = ["gzip", "zstd"] as const;
+    expect(manifests).toMatchObject(
+      forms.map((form) => ({
+        mediaType: "application/vnd.oci.image.index.v1+json",
+        annotations: { "org.opencontainers.image.ref.name": form },
+      })),
+    );
+    const configs = new Set<string>();
+    for (const [position, form] of forms.entries()) {
+      const index = await readJson(manifests[position]);
+      expect(index.manifests).toMatchObject([
+        {
+          mediaType: "application/vnd.oci.image.manifest.v1+json",
+          platform: { os: "linux", architecture: expect.any(String) },
+        },
+      ]);
+      const { config, layers } = await readJson(index.manifests[0]);
+      configs.add(config.digest);
+      expect(config.mediaType).toBe("application/vnd.oci.image.config.v1+json");
+      const { rootfs } = await readJson(config);
+      const packed: number[] = [];
+      const digests: string[] = [];
+      let disk = 0;
+      for (const layer of layers) {
+        expect(layer.mediaType).toBe(`application/vnd.oci.image.layer.v1.tar+${form}`);
+        const tar = await unpack[form](await read(layer));
+        digests.push(`sha256:${new Bun.CryptoHasher("sha256").update(tar).digest("hex")}`);
+        packed.push(layer.size);
+        disk += tar.length;
+      }
+      expect(digests).toEqual(rootfs.diff_ids);
+      expect(size).toMatchObject({ disk, [form]: packed.reduce((sum, bytes) => sum + bytes, 0) });
     }
-    expect(size).toMatchObject({
-      disk,
-      zstd: layers.reduce((sum: number, layer: { size: number }) => sum + layer.size, 0),
-    });
+    expect(configs.size).toBe(1);
     expect(size!.zstd).toBeLessThan(size!.gzip / 2);
   });
 });
