@@ -14,9 +14,11 @@ export async function writeAssets(folder: string, level = 9): Promise<void> {
   await mkdir(folder, { recursive: true });
   const work = await mkdtemp(`${tmpdir()}/assets-`);
   try {
-    for (const target of ["linux-x64", "linux-arm64"]) {
-      await Bun.write(`${folder}/${manifest.name}-${target}.tar.gz`, await archive(work, target, level));
-    }
+    await Promise.all(
+      ["linux-x64", "linux-arm64"].map(async (target) =>
+        Bun.write(`${folder}/${manifest.name}-${target}.tar.gz`, await archive(work, target, level)),
+      ),
+    );
     await Bun.$`bun ${ROOT}/.ci/schemas.ts --folder ${work}/schemas`.quiet();
     for await (const name of new Bun.Glob("*.json").scan(`${work}/schemas`)) {
       await Bun.write(`${folder}/${manifest.name}.${name}`, Bun.file(`${work}/schemas/${name}`));

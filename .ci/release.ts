@@ -132,8 +132,9 @@ if (import.meta.main) {
   const commands: Record<string, () => Promise<string[]>> = {
     // Ends the workflow before the tests where the release would end it after them.
     plan: async () => {
+      const lines = [`version=${versionOf(tag, version)}`, `image=${imageOf(repository)}`];
       await notes();
-      return [`version=${versionOf(tag, version)}`, `image=${imageOf(repository)}`];
+      return lines;
     },
     notes: async () => [await notes()],
     digest: async () => [await digestOf(image)],

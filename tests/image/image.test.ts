@@ -60,6 +60,15 @@ describe.skipIf(!hasDocker)("the image", () => {
     expect(listing.filter((line) => /bin\/(ba|da)?sh$|bin\/(apt|dpkg|apk)/.test(line))).toEqual([]);
   });
 
+  test("has the binaries that are built outside of it, bit for bit", async () => {
+    const id = (await Bun.$`docker create ${await buildImage()} none`.text()).trim();
+    const binaries = `${folder}/binaries`;
+    await Bun.$`docker cp ${id}:/opt/resource ${binaries} && docker rm ${id}`.quiet();
+    for (const step of ["check", "in", "out"]) {
+      await Bun.$`cmp ${binaries}/${step} ${import.meta.dir}/../../dist/${step}`.quiet();
+    }
+  });
+
   test("is built by the Bun that the project is pinned to", async () => {
     const dockerfile = await Bun.file(`${import.meta.dir}/../../Dockerfile`).text();
     expect(dockerfile).toContain(`ARG BUN_VERSION=${manifest.packageManager.split("@")[1]}\n`);

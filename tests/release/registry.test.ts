@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import type { StartedTestContainer } from "testcontainers";
+import manifest from "../../package.json";
 import { writeLayout } from "../../.ci/layout.ts";
 import { digestOf, moveTags, publish, tagsOf } from "../../.ci/release.ts";
 import { hasDocker } from "../support/containers.ts";
@@ -9,6 +10,7 @@ import { hasDocker } from "../support/containers.ts";
 // After the import of what sets the library up.
 const { GenericContainer, Wait } = await import("testcontainers");
 
+const ROOT = `${import.meta.dir}/../..`;
 const VERSION = "org.opencontainers.image.version";
 const canPublish = hasDocker && Bun.which("skopeo") != null;
 const folder = await mkdtemp(`${tmpdir()}/release-`);
@@ -79,7 +81,8 @@ describe.skipIf(!canPublish)("in a registry, with skopeo", () => {
   test("a first release has all tags, each in two forms of one build, for both platforms", async () => {
     const image = `${host}/first/resource`;
     expect(await tagsOf(image)).toEqual([]);
-    const [gzip, zstd] = await publish(image, "1.0.0", await build("1.0.0"));
+    const layout = await build("1.0.0");
+    const [gzip, zstd] = await publish(image, "1.0.0", layout);
     expect(await published(image)).toEqual({ "1.0.0": gzip!, "1.0.0-zstd": zstd! });
     expect(await moveTags(image, "1.0.0")).toEqual([
       "1.0",
@@ -131,6 +134,23 @@ describe.skipIf(!canPublish)("in a registry, with skopeo", () => {
     await publish(image, "1.0.0", layout);
     await moveTags(image, "1.0.0");
     expect(await published(image)).toEqual(after);
+  });
+
+  test("the workflow's commands publish the package's version and tell its digests", async () => {
+    const { version } = manifest;
+    const image = `${host}/commands/resource`;
+    const layout = await build(version);
+    const run = (command: string) =>
+      Bun.$`bun ${ROOT}/.ci/release.ts ${command} --image ${image} --layout ${layout}`.text();
+    const outputs = (await run("publish")).trimEnd().split("\n");
+    expect(outputs).toEqual([
+      `gzip=${await digestOf(`${image}:${version}`)}`,
+      `zstd=${await digestOf(`${image}:${version}-zstd`)}`,
+      "latest=true",
+    ]);
+    expect((await run("move-tags")).trimEnd().split("\n")).toContain(`${image}:latest-zstd`);
+    const tagged = await Bun.$`bun ${ROOT}/.ci/release.ts digest --image ${image}:latest`.text();
+    expect(`gzip=${tagged.trimEnd()}`).toBe(outputs[0]!);
   });
 
   test("a backport leaves the tags of newer versions alone", async () => {
