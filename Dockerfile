@@ -1,7 +1,7 @@
-ARG BUN_VERSION=1.4.3
-ARG BASE=gcr.io/distroless/base-nossl-debian13:latest
+ARG BASE=base
 
-FROM --platform=$BUILDPLATFORM oven/bun:${BUN_VERSION} AS build
+# Images are named in FROM, where Dependabot sees them.
+FROM --platform=$BUILDPLATFORM oven/bun:1.4.3 AS build
 WORKDIR /build
 COPY package.json bun.lock bunfig.toml ./
 RUN bun install --frozen-lockfile --production
@@ -13,6 +13,8 @@ COPY .ci/build.ts .ci/build.ts
 ARG TARGETARCH
 RUN bun .ci/build.ts --target "bun-linux-${TARGETARCH}" --outdir resource
 
+FROM gcr.io/distroless/base-nossl-debian13:latest AS base
+
 FROM ${BASE}
 USER root
 COPY --from=build /build/resource /opt/resource
@@ -20,7 +22,6 @@ ARG VERSION=unreleased
 ARG SOURCE=unknown
 ARG REVISION=unknown
 ARG CREATED=unknown
-ARG BASE
 LABEL org.opencontainers.image.title="dynamo-keyval-resource" \
   org.opencontainers.image.description="A Concourse resource type that keeps versions of a key's value in a DynamoDB table" \
   org.opencontainers.image.licenses="MIT" \
@@ -28,5 +29,4 @@ LABEL org.opencontainers.image.title="dynamo-keyval-resource" \
   org.opencontainers.image.url="${SOURCE}" \
   org.opencontainers.image.version="${VERSION}" \
   org.opencontainers.image.revision="${REVISION}" \
-  org.opencontainers.image.created="${CREATED}" \
-  org.opencontainers.image.base.name="${BASE}"
+  org.opencontainers.image.created="${CREATED}"

@@ -71,7 +71,7 @@ describe.skipIf(!hasDocker)("the image", () => {
 
   test("is built by the Bun that the project is pinned to", async () => {
     const dockerfile = await Bun.file(`${import.meta.dir}/../../Dockerfile`).text();
-    expect(dockerfile).toContain(`ARG BUN_VERSION=${manifest.packageManager.split("@")[1]}\n`);
+    expect(dockerfile).toContain(` oven/bun:${manifest.packageManager.split("@")[1]} AS build\n`);
   });
 
   test("takes a value from one pipeline to another", async () => {
