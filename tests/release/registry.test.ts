@@ -171,7 +171,7 @@ describe.skipIf(!canPublish)("in a registry, with skopeo", () => {
     });
   });
 
-  test("a registry's error is none of its answers", async () => {
+  test('an error of the registry does not count as "not published"', async () => {
     using broken = brokenRegistry((_, path) => path.endsWith("/tags/list"));
     const image = `127.0.0.1:${broken.port}/error/resource`;
     const layout = await build("1.0.0");
