@@ -1,11 +1,46 @@
 import { expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { getDescription } from "valibot";
 import { fieldsOf, parseRequest } from "../../shared/request.ts";
 import { CheckRequest, InRequest, OutRequest } from "../../shared/schema.ts";
 import { jsonSchemaOf } from "../../.ci/schemas.ts";
 import { dist } from "../support/step.ts";
 
-const readme = await Bun.file(`${import.meta.dir}/../../README.md`).text();
+/** What reads as translated; plain words say the same. */
+const NOT_PLAIN = [
+  "asks nobody",
+  "a text in quotes",
+  "of no use without",
+  "passed over",
+  "makes something of",
+  "tells on stderr",
+  "read for nothing else",
+  "says so when the value may be stored",
+  "put anew",
+  "this takes it that",
+  "right in an input",
+  "that is no time",
+  "for another resource",
+  "asks once a minute",
+  "no secret belongs",
+  "played by a test",
+  "yardstick",
+];
+
+const ROOT = `${import.meta.dir}/../..`;
+const README = "README.md";
+const documents = new Map(
+  await Promise.all(
+    [
+      README,
+      "CHANGELOG.md",
+      "shared/ORDER.md",
+      ...new Bun.Glob(".github/**/*.md").scanSync({ cwd: ROOT, dot: true }),
+    ].map(async (path) => [path, await Bun.file(`${ROOT}/${path}`).text()] as const),
+  ),
+);
+const readme = documents.get(README)!;
 
 /** The names in the first column of the table that has this head, in the section with this heading. */
 function fieldsInReadme(heading: string, head: string): string[] {
@@ -17,22 +52,63 @@ function fieldsInReadme(heading: string, head: string): string[] {
     .flatMap((line) => Array.from(line.split("|")[1]?.matchAll(/`(\w+)`/g) ?? [], ([, name]) => name!));
 }
 
+/** The code blocks of a document in one of these languages. */
+function blocksOf(text: string, languages = String.raw`\w+`): { language: string; code: string }[] {
+  const blocks = text.matchAll(new RegExp(`^( *)\`\`\`(${languages})\n([^]*?)^\\1\`\`\`$`, "gm"));
+  return Array.from(blocks, ([, indent = "", language = "", code = ""]) => ({
+    language,
+    code: code.replaceAll(new RegExp(`^${indent}`, "gm"), ""),
+  }));
+}
+
+/** The anchors that GitHub gives to a document's headings. */
+function anchorsOf(text: string): string[] {
+  return Array.from(text.matchAll(/^#+ (.+)$/gm), ([, heading = ""]) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\s-]/g, "")
+      .replaceAll(" ", "-"),
+  );
+}
+
 test.each([
-  ["source", "Source configuration", "field", fieldsOf(CheckRequest).source],
+  ["source", "Source", "field", fieldsOf(CheckRequest).source],
   ["params of in", "`in`", "param", fieldsOf(InRequest).params],
   ["params of out", "`out`", "param", fieldsOf(OutRequest).params],
-])("README lists the fields of %s, in the schema's order", (_, heading, table, fields) => {
-  expect(fieldsInReadme(heading, table)).toEqual(Object.keys(fields ?? {}));
+])("README lists each of the fields of %s once", (_, heading, table, fields) => {
+  expect(fieldsInReadme(heading, table).toSorted()).toEqual(Object.keys(fields ?? {}).toSorted());
 });
 
-test("README's YAML and JSON can be pasted", () => {
-  const examples = Array.from(readme.matchAll(/```(yaml|json)\n([^]*?)```/g), ([, kind, text = ""]) => ({
-    kind,
-    text,
-  }));
-  expect(examples.length).toBeGreaterThan(10);
-  for (const { kind, text } of examples)
-    expect(kind === "yaml" ? Bun.YAML.parse(text) : JSON.parse(text)).toEqual(expect.anything());
+test("README has at most 260 lines, with a put and a get in the first 35", () => {
+  const lines = readme.trimEnd().split("\n");
+  expect(lines.length).toBeLessThanOrEqual(260);
+  expect(lines.slice(0, 35).join("\n")).toMatch(/put: artifacts[^]*get: artifacts/);
+});
+
+test.each([...documents])("the code of %s is whole at 100 columns", (_, text) => {
+  const lines = blocksOf(text).flatMap(({ code }) => code.split("\n"));
+  expect(lines.filter((line) => line.length > 100 && !line.includes("https://"))).toEqual([]);
+});
+
+test("the documents' YAML and JSON can be pasted", () => {
+  const examples = [...documents.values()].flatMap((text) => blocksOf(text, "yaml|json"));
+  expect(examples.length).toBeGreaterThan(20);
+  for (const { language, code } of examples)
+    expect(language === "yaml" ? Bun.YAML.parse(code) : JSON.parse(code)).toEqual(expect.anything());
+});
+
+test.each([...documents])("the links of %s lead to a file, and to a heading in it", async (path, text) => {
+  for (const [, link = ""] of text.matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
+    const [file = "", anchor] = link.split("#");
+    const target = file === "" ? path : join(dirname(path), file);
+    expect([link, existsSync(`${ROOT}/${target}`)]).toEqual([link, true]);
+    if (anchor !== undefined) expect(anchorsOf(documents.get(target) ?? "")).toContain(anchor);
+  }
+});
+
+test.each([...documents])("%s is in plain words", (_, text) => {
+  const found = NOT_PLAIN.filter((words) => text.toLowerCase().replace(/\s+/g, " ").includes(words));
+  expect(found).toEqual([]);
 });
 
 test("README's commands are those of the package, by the Bun that it is pinned to", async () => {
@@ -46,6 +122,15 @@ test("README's commands are those of the package, by the Bun that it is pinned t
     expect(bun).toBe(packageManager);
     expect(scripts).toHaveProperty(name!);
   }
+});
+
+test("CONTRIBUTING's commands are those of the package", async () => {
+  const { packageManager, scripts } = await import("../../package.json");
+  const contributing = documents.get(".github/CONTRIBUTING.md")!;
+  const commands = Array.from(contributing.matchAll(/bun run (\w+)/g), ([, name]) => name!);
+  expect(commands).toContain("bench");
+  expect(Object.keys(scripts)).toEqual(expect.arrayContaining(commands));
+  expect(contributing).toContain(`npx --yes ${packageManager}`);
 });
 
 test.each([
