@@ -1,7 +1,7 @@
 import { cp, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import * as v from "valibot";
-import type { Steps } from "./step.ts";
+import type { Answer, Steps } from "./step.ts";
 
 /** A version of any resource. */
 type Seen = Record<string, string>;
@@ -41,7 +41,7 @@ export interface Concourse extends AsyncDisposable {
   setPipeline: (name: string, file: string, vars?: Record<string, unknown>) => Promise<Pipeline>;
 }
 
-const REPOSITORY = "registry.example.com/dynamo-keyval-resource";
+const REPOSITORY = "ghcr.io/OWNER/dynamo-keyval-resource";
 const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 // What is no field here is none in Concourse or not played: either way the file must not have it.
@@ -97,10 +97,21 @@ const Step: v.GenericSchema<unknown, Step> = v.lazy(() =>
 );
 const Document = v.strictObject({
   resource_types: v.array(
-    v.strictObject({ name: v.string(), type: v.literal("registry-image"), source: fields }),
+    v.strictObject({
+      name: v.string(),
+      type: v.literal("registry-image"),
+      source: fields,
+      defaults: v.optional(fields),
+    }),
   ),
   resources: v.array(
-    v.strictObject({ name: v.string(), type: v.string(), icon: v.optional(v.string()), source: fields }),
+    v.strictObject({
+      name: v.string(),
+      type: v.string(),
+      icon: v.optional(v.string()),
+      check_every: v.optional(v.literal("never")),
+      source: fields,
+    }),
   ),
   jobs: v.array(
     v.strictObject({
@@ -140,8 +151,9 @@ export async function startConcourse(
 
     const sourceOf = (resource: string) => {
       const { type, source } = named(resources, resource);
-      const { repository } = types.find(({ name }) => name === type)?.source ?? {};
-      return repository === REPOSITORY ? { ...source, endpoint } : undefined;
+      const definition = types.find(({ name }) => name === type);
+      if (definition?.source.repository !== REPOSITORY) return undefined;
+      return { ...definition.defaults, ...source, endpoint };
     };
 
     const check: Pipeline["check"] = async (resource) => {
@@ -230,7 +242,8 @@ export async function startConcourse(
         return build(job);
       },
       tick: async () => {
-        await Promise.all(resources.map(({ name }) => check(name)));
+        const checked = resources.filter(({ check_every }) => check_every !== "never");
+        await Promise.all(checked.map(({ name }) => check(name)));
         const done: Build[] = [];
         for (let due = jobs.filter(isDue); due.length > 0; due = jobs.filter(isDue)) {
           done.push(...(await Promise.all(due.map(build))));
@@ -288,7 +301,8 @@ async function play(
       await Promise.all(files.map(([path, text]) => Bun.write(`${destination}/${path}`, text)));
     } else {
       const request = { source, version, ...(params && { params }) };
-      await answerOf<unknown>("in", request, { words: [destination], env });
+      const { metadata } = await answerOf<Answer>("in", request, { words: [destination], env });
+      locals[name] = Object.fromEntries(metadata.map(({ name: field, value }) => [field, value]));
     }
     artifacts.set(name, destination);
   };

@@ -5,7 +5,9 @@ import { getDescription } from "valibot";
 import { fieldsOf, parseRequest } from "../../shared/request.ts";
 import { CheckRequest, InRequest, OutRequest } from "../../shared/schema.ts";
 import { jsonSchemaOf } from "../../.ci/schemas.ts";
-import { dist } from "../support/step.ts";
+import { startDynalite } from "../support/engine.ts";
+import { type Answer, dist } from "../support/step.ts";
+import { createTable } from "../support/table.ts";
 
 /** What reads as translated; plain words say the same. */
 const NOT_PLAIN = [
@@ -131,6 +133,45 @@ test("CONTRIBUTING's commands are those of the package", async () => {
   expect(commands).toContain("bench");
   expect(Object.keys(scripts)).toEqual(expect.arrayContaining(commands));
   expect(contributing).toContain(`npx --yes ${packageManager}`);
+});
+
+test("the messages that README explains are those of the programs", async () => {
+  const messages = await Bun.file(`${import.meta.dir}/messages.txt`).text();
+  const explained = readme.split("## Troubleshooting")[1]?.matchAll(/^\| `(.+?)` /gm) ?? [];
+  const quoted = Array.from(explained, ([, message]) => message!);
+  expect(quoted).toHaveLength(6);
+  expect(quoted.filter((message) => !messages.includes(message))).toEqual([]);
+});
+
+const [head = [], , ...lines] = documents
+  .get(".github/docs/semver.md")!
+  .split("## What follows what")[1]!
+  .split("\n")
+  .filter((line) => line.startsWith("|"))
+  .map((line) => line.replaceAll("`", "").split("|").slice(1, -1))
+  .map((cells) => cells.map((cell) => cell.trim()));
+
+test.each([...lines])("semver.md says what follows %s", async (newest, ...following) => {
+  expect(head.slice(1)).toEqual(["major", "minor", "patch", "final", "pre: rc", "minor, pre: rc"]);
+  const bumps = [
+    { bump: "major" },
+    { bump: "minor" },
+    { bump: "patch" },
+    { bump: "final" },
+    { pre: "rc" },
+    { bump: "minor", pre: "rc" },
+  ];
+  const engine = await startDynalite();
+  const found = await Promise.all(
+    bumps.map(async (params) => {
+      await using table = await createTable(engine);
+      await table.add({ created: new Date().toISOString(), value: newest });
+      const request = { source: table.source, params };
+      const { status, stdout } = await dist.run("out", request, { words: ["/"] });
+      return status === 1 ? "error" : (JSON.parse(stdout) as Answer).version.value;
+    }),
+  );
+  expect(found).toEqual(following);
 });
 
 test.each([

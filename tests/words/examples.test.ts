@@ -262,6 +262,120 @@ describeSteps("the example", ({ answerOf }) => {
     });
   });
 
+  test("shared-version.yml gives each build of each app a version of its own", async () => {
+    await using table = await createTable(engine, { name: "packages-table" });
+    await using concourse = await concourseOf(table);
+    const apps = ["api", "website", "worker"];
+    const pipelines = await Promise.all(
+      apps.map((app) => concourse.setPipeline(`build-${app}`, `${EXAMPLES}/shared-version.yml`, { app })),
+    );
+    const printed: Record<string, string[]> = { api: [], website: [], worker: [] };
+    for (const round of ["1", "2"]) {
+      for (const pipeline of pipelines) pipeline.push("source-code", { ROUND: round });
+      const builds = await Promise.all(pipelines.map((pipeline) => pipeline.tick()));
+      expect(builds.flat().map(({ error }) => error)).toEqual([undefined, undefined, undefined]);
+      for (const [index, app] of apps.entries()) printed[app]!.push(builds[index]![0]!.printed);
+    }
+    const values = await valuesIn(table);
+    expect(values["product/version"]).toEqual(["1.1.0", "1.2.0", "1.3.0", "1.4.0", "1.5.0", "1.6.0"]);
+    expect(apps.flatMap((app) => values[app]!).toSorted()).toEqual(
+      apps
+        .flatMap((app) => printed[app]!.map((line) => line.replace(/Building (\S+) (\S+)\n/, "$1-$2")))
+        .toSorted(),
+    );
+    const versions = apps.flatMap((app) => values[app]!.map((value) => value.replace(`${app}-`, "")));
+    expect(versions.toSorted()).toEqual(values["product/version"]!);
+  });
+
+  test("build-first.yml stores a version only of a build that succeeded, and that nobody overtook", async () => {
+    await using table = await createTable(engine, { name: "packages-table" });
+    const rival = { ...table.source, key: "my-app/version" };
+    let overtake = false;
+    await using proxy = startProxy(table.source.endpoint, async ({ operation }) => {
+      if (operation !== "PutItem" || !overtake) return undefined;
+      overtake = false;
+      await answerOf("out", { source: rival, params: { value: "1.2.0" } }, { words: ["/"] });
+      return undefined;
+    });
+    await using concourse = await concourseOf(table, proxy.endpoint);
+    const pipeline = await concourse.setPipeline("build", `${EXAMPLES}/build-first.yml`);
+    const build = (script: string) => {
+      pipeline.push("source-code", { "build.sh": script });
+      return pipeline.tick();
+    };
+    expect(await build("exit 0")).toMatchObject([succeeded("build", "Building 1.1.0\n")]);
+    expect(await build("exit 1")).toMatchObject([
+      { error: expect.stringContaining("status 1"), printed: "Building 1.2.0\n" },
+    ]);
+    overtake = true;
+    expect(await build("exit 0")).toMatchObject([
+      { error: expect.stringContaining("1.2.0"), printed: "Building 1.2.0\n" },
+    ]);
+    expect(await pipeline.run("build")).toMatchObject(succeeded("build", "Building 1.3.0\n"));
+    expect(await valuesIn(table)).toEqual({ "my-app/version": ["1.1.0", "1.2.0", "1.3.0"] });
+  });
+
+  test("guarded-promotion.yml records a promotion only if production is still what it was", async () => {
+    await using table = await createTable(engine, { name: "packages-table" });
+    const putIn = (key: string, value: string) =>
+      answerOf("out", { source: { ...table.source, key }, params: { value } }, { words: ["/"] });
+    let overtake = false;
+    await using proxy = startProxy(table.source.endpoint, async ({ operation }) => {
+      if (operation !== "PutItem" || !overtake) return undefined;
+      overtake = false;
+      await putIn("my-app/production", "package-0.9-hotfix");
+      return undefined;
+    });
+    await using concourse = await concourseOf(table, proxy.endpoint);
+    const pipeline = await concourse.setPipeline("promote", `${EXAMPLES}/guarded-promotion.yml`);
+    await putIn("my-app/candidate", "package-1.0");
+    const promoted = succeeded("promote", "From none to package-1.0\n");
+    expect(await pipeline.run("promote")).toMatchObject(promoted);
+    expect(await pipeline.run("promote")).toMatchObject(
+      succeeded("promote", "From package-1.0 to package-1.0\n"),
+    );
+    await putIn("my-app/candidate", "package-1.1");
+    overtake = true;
+    expect(await pipeline.run("promote")).toMatchObject({
+      error: expect.stringContaining("package-0.9-hotfix"),
+      printed: "From package-1.0 to package-1.1\n",
+    });
+    expect((await valuesIn(table))["my-app/production"]).toEqual(["package-1.0", "package-0.9-hotfix"]);
+  });
+
+  test("latest.yml deploys the newest version without a check, and stores nothing", async () => {
+    await using table = await createTable(engine, { name: "packages-table" });
+    await using concourse = await concourseOf(table);
+    const pipeline = await concourse.setPipeline("deploy", `${EXAMPLES}/latest.yml`);
+    expect(await pipeline.run("deploy")).toMatchObject({ error: expect.any(String), printed: "" });
+    for (const value of ["package-1.0", "package-1.1"]) {
+      await answerOf("out", { source: table.source, params: { value } }, { words: ["/"] });
+      expect(await pipeline.tick()).toEqual([]);
+      expect(await pipeline.run("deploy")).toMatchObject(succeeded("deploy", `Artifact is ${value}\n`));
+    }
+    expect(await valuesIn(table)).toEqual({ "my-app": ["package-1.0", "package-1.1"] });
+    expect(pipeline.versions("artifacts").map(({ value }) => value)).toEqual(["package-1.0", "package-1.1"]);
+  });
+
+  test("semver.yml goes from candidate to candidate to release, as with the semver resource", async () => {
+    await using table = await createTable(engine, { name: "packages-table" });
+    await using concourse = await concourseOf(table);
+    const pipeline = await concourse.setPipeline("version", `${EXAMPLES}/semver.yml`);
+    for (const [job, version] of [
+      ["first-candidate", "1.5.0-rc.1"],
+      ["next-candidate", "1.5.0-rc.2"],
+      ["release", "1.5.0"],
+      ["fix", "1.5.1"],
+    ] as const) {
+      expect(await pipeline.run(job)).toMatchObject(succeeded(job, `Building ${version}\n`));
+    }
+    expect(await pipeline.run("next-candidate")).toMatchObject({
+      error: expect.stringContaining("1.5.1"),
+      printed: "",
+    });
+    expect((await valuesIn(table))["my-app/version"]).toEqual(["1.5.0-rc.1", "1.5.0-rc.2", "1.5.0", "1.5.1"]);
+  });
+
   test("serial.yml: jobs that start at once put one after the other, and each version is announced in order", async () => {
     await using table = await createTable(engine, { name: "packages-table" });
     await using concourse = await concourseOf(table);
@@ -285,10 +399,10 @@ describeSteps("the example", ({ answerOf }) => {
   });
 });
 
-test("each example is played", async () => {
-  const played = Array.from(
+test("each example is run", async () => {
+  const run = Array.from(
     (await Bun.file(import.meta.path).text()).matchAll(/[\w-]+\.(?:yml|json)(?=`)/g),
     String,
   );
-  expect((await readdir(EXAMPLES)).toSorted()).toEqual([...new Set(played)].toSorted());
+  expect((await readdir(EXAMPLES)).toSorted()).toEqual([...new Set(run)].toSorted());
 });
