@@ -1,8 +1,11 @@
 /** Compiles the three executables: `bun run build [--target bun-linux-arm64] [--outdir dist]`. */
 import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
+import { Glob } from "bun";
 
 const ROOT = resolve(`${import.meta.dir}/..`);
+
+const STEPS = ["check", "in", "out"];
 
 /** The parts of the SDK that have a form for browsers, which needs none of Node's built-ins and starts in half the time. */
 const FOR_BROWSERS = ["@aws-sdk/client-dynamodb", "@aws-sdk/core", "@smithy/core"];
@@ -98,11 +101,28 @@ export async function compile(entrypoint: string, outfile: string, target?: stri
   });
 }
 
+/** Compiles the three executables into a folder, for this machine or for another target that Bun knows. */
+export async function compileSteps(outdir: string, target?: string): Promise<void> {
+  for (const step of STEPS) await compile(`${ROOT}/${step}/main.ts`, `${outdir}/${step}`, target);
+}
+
+/** Compiles the three executables into `dist` where one is missing or older than what they are made of. */
+export async function buildIfStale(): Promise<void> {
+  const sources = [
+    "package.json",
+    "bun.lock",
+    ".ci/build.ts",
+    ...new Glob("{check,in,out,shared}/*.ts").scanSync(ROOT),
+  ];
+  const changed = Math.max(...sources.map((file) => Bun.file(`${ROOT}/${file}`).lastModified));
+  // A file that is not there was modified at time 0.
+  const isStale = ({ size, lastModified }: Bun.BunFile) => size === 0 || lastModified < changed;
+  if (STEPS.some((step) => isStale(Bun.file(`${ROOT}/dist/${step}`)))) await compileSteps(`${ROOT}/dist`);
+}
+
 if (import.meta.main) {
   const { values } = parseArgs({
     options: { target: { type: "string" }, outdir: { type: "string", default: "dist" } },
   });
-  for (const step of ["check", "in", "out"]) {
-    await compile(`${ROOT}/${step}/main.ts`, `${values.outdir}/${step}`, values.target);
-  }
+  await compileSteps(values.outdir, values.target);
 }
