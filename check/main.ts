@@ -4,8 +4,10 @@ import { check } from "./check.ts";
 
 await runStep({
   name: "check",
-  summary: "gives the versions of a key, oldest first",
+  summary: "lists the versions of a key, oldest first",
   example: {},
   request: CheckRequest,
+  hasValueOption: true,
+  valueIn: ([newest]) => newest?.value ?? "",
   run: check,
 });

@@ -12,7 +12,16 @@ export interface Range {
 
 const OLD_STYLE_START = "0";
 const OLD_STYLE_END = "13";
-const DAY_MS = 24 * 60 * 60 * 1000;
+
+/** A day, or a time with its zone, as people and other programs write it. */
+const READABLE =
+  /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d)(?::(\d\d)(?:\.(\d+))?)?(?:Z|([+-])([01]\d|2[0-3]):([0-5]\d)))?$/;
+const MINUTE_MS = 60 * 1000;
+
+const SPANS: [unit: string, ms: number][] = [
+  ["days", 24 * 60 * MINUTE_MS],
+  ["hours", 60 * MINUTE_MS],
+];
 
 const OLD_STYLE = /^(\d\d)\/(\d\d)\/(\d{4}) (\d\d):(\d\d):(\d\d)$/;
 
@@ -39,6 +48,23 @@ export function timeOf(created: string): number | undefined {
     : undefined;
 }
 
+/**
+ * The cursor that a `created` of a version from Concourse gives: in either exact spelling, or as a day (UTC) or an
+ * ISO 8601 time with a zone, cut to the millisecond; undefined for any other text.
+ */
+export function cursorAt(created: string): Timed | undefined {
+  const exact = timeOf(created);
+  if (exact !== undefined) return { created, time: exact };
+  const [, day, clock = "00:00", seconds = "00", fraction = "", sign, hours = 0, minutes = 0] =
+    READABLE.exec(created) ?? [];
+  const local = timeOf(`${day}T${clock}:${seconds}.${fraction.slice(0, 3).padEnd(3, "0")}Z`);
+  if (local === undefined) return undefined;
+  const offset = (60 * Number(hours) + Number(minutes)) * MINUTE_MS;
+  const time = sign === "-" ? local + offset : local - offset;
+  // It names no item, so that it comes before those of its time in either spelling.
+  return timeOf(isoCreated(time)) === undefined ? undefined : { created: "", time };
+}
+
 /** Orders two items by time, at one time the older spelling first. */
 export function compareCreated(a: Timed, b: Timed): number {
   return a.time - b.time || (a.created < b.created ? -1 : Number(a.created > b.created));
@@ -51,14 +77,14 @@ export interface Timed {
 }
 
 /**
- * The sort keys among which are all old-style items from `since` (ms since 1970) on, or simply all, to one day
- * after the later of `now` and `since`. These keys start with month and day, so other years' items of those
- * days are among them too.
+ * The sort keys among which are all old-style items from `since` to `until` (ms since 1970), or simply all where
+ * one of the two is missing. These keys start with month and day, so other years' items of those days are among
+ * them too.
  */
-export function oldStyleRanges(since: number | undefined, now: number): Range[] {
+export function oldStyleRanges(since: number | undefined, until: number | undefined): Range[] {
   const all = [{ from: OLD_STYLE_START, to: OLD_STYLE_END }];
-  if (since === undefined) return all;
-  const until = Math.max(since, now) + DAY_MS;
+  if (since === undefined || until === undefined) return all;
+  if (until < since) return [];
   const from = oldStyleCreated(since);
   const to = oldStyleCreated(until);
   const years = new Date(until).getUTCFullYear() - new Date(since).getUTCFullYear();
@@ -71,4 +97,10 @@ export function oldStyleRanges(since: number | undefined, now: number): Range[] 
     ];
   }
   return all;
+}
+
+/** A span of time (ms) in the largest unit that says enough: `10 minutes`, `5 hours`, `12 days`. */
+export function spanText(span: number): string {
+  const [unit, ms] = SPANS.find(([, one]) => span >= 2 * one) ?? ["minutes", MINUTE_MS];
+  return `${Math.round(span / ms)} ${unit}`;
 }

@@ -11,6 +11,8 @@ const seed = Number(MODEL_SEED ?? 1);
 test.each([
   ["five minutes off, with keep", { skew: 5 * MINUTE, keeps: true }],
   ["two hours off", { skew: 120 * MINUTE, keeps: false }],
+  ["a second off, with writers in the old spelling", { skew: 1000, keeps: false, oldWriters: true }],
+  ["a minute off, with writers in the old spelling", { skew: MINUTE, keeps: false, oldWriters: true }],
 ])(
   "puts keep their order in any interleaving, with clocks %s",
   async (_, options) => {

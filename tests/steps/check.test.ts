@@ -33,6 +33,7 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
     ["the initial one", { created: INITIAL }, history],
     ["one without created", { ref: "61cbef" }, newest],
     ["one whose created is no time", { created: "yesterday" }, newest],
+    ["a day", { created: "2024-01-01" }, history.slice(3)],
     ["one whose created is no text", { created: 5 }, newest],
     ["an empty one", {}, newest],
     ["one of long ago", { created: "0001-01-01T00:00:00.000Z" }, history],
@@ -48,7 +49,8 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
     await using table = await createTable();
     const year = new Date().getUTCFullYear() + 1;
     const cursor = `${year}-12-31T12:00:00.000Z`;
-    const items = [cursor, `12/31/${year} 13:00:00`, `01/01/${year + 1} 06:00:00`];
+    const last = `${year + 1}-01-01T07:00:00.000Z`;
+    const items = [cursor, `12/31/${year} 13:00:00`, `01/01/${year + 1} 06:00:00`, last];
     const older = [`12/31/${year - 1} 13:00:00`, `01/01/${year} 06:00:00`, `11/11/${year} 11:11:11`];
     await table.add(...named(...items, ...older));
     const answer = await answerOf<Version[]>("check", { source: table.source, version: { created: cursor } });
@@ -91,7 +93,7 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
     }
   });
 
-  test("items that cannot be versions are passed over, each with a warning", async () => {
+  test("items that cannot be versions are skipped, each with a warning", async () => {
     await using table = await createTable();
     const bad = {
       "2026-01-02T00:00:00.000Z": { note: { S: "no value" } },
@@ -148,7 +150,7 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
     ]);
   });
 
-  test.each([undefined, null, { created: "2026-01-01T00:00:00.000Z" }, { ref: "x" }])(
+  test.each([undefined, null, { created: "2026-01-01T00:00:00.000Z" }])(
     "without items and initial_value, an empty list: %j",
     async (version) => {
       await using table = await createTable();
@@ -202,6 +204,220 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
     const source = { ...table.source, endpoint: proxy.endpoint };
     expect(await answerOf<unknown>("check", { source, version: { created: cursor } })).toEqual(newer);
   });
+
+  const day = (count: number) => Date.now() + count * 24 * 60 * 60 * 1000;
+  const isoDay = (count: number) => new Date(day(count)).toISOString();
+  const oldStyleDay = (count: number) => oldStyleCreated(day(count));
+
+  test.each([
+    ["ISO, then old-style, after the ISO query", isoDay(-3), ["iso", "old-style"], "iso"],
+    ["old-style, then ISO, after the old-style query", isoDay(-3), ["old-style", "iso"], "old-style"],
+    ["ISO, then old-style, after the ISO query; no cursor", undefined, ["iso", "old-style"], "iso"],
+  ])("what is put between two queries hides nothing that is older: %s", async (_, from, order, first) => {
+    await using table = await createTable();
+    const start = named(from ?? isoDay(-4));
+    await table.add(...start);
+    const items = named(
+      ...order.map((spelling, index) => (spelling === "iso" ? isoDay : oldStyleDay)(index - 2)),
+    );
+    const { promise: firstIsRead, resolve: readFirst } = Promise.withResolvers<void>();
+    const asked = new Set<string>();
+    await using proxy = startProxy(table.source.endpoint, async ({ body, headers }) => {
+      const { ":from": rangeStart } = body.ExpressionAttributeValues as { ":from": { S: string } };
+      const spelling = rangeStart.S >= "2" ? "iso" : "old-style";
+      if (asked.has(spelling)) return undefined;
+      asked.add(spelling);
+      if (spelling !== first) {
+        await firstIsRead;
+        return undefined;
+      }
+      const sent = { method: "POST", headers, body: JSON.stringify(body) };
+      const answer = await fetch(table.source.endpoint, sent);
+      for (const item of items) await table.add(item);
+      readFirst();
+      return answer;
+    });
+    const source = { ...table.source, endpoint: proxy.endpoint };
+    let version = from === undefined ? undefined : { created: from };
+    const seen: Version[] = [];
+    for (let checks = 0; checks < 3; checks++) {
+      const answer = await answerOf<Version[]>("check", { source, version });
+      seen.push(...answer.filter(({ created }) => created !== version?.created));
+      version = answer.at(-1);
+    }
+    expect(seen).toEqual(from === undefined ? [...start, ...items] : items);
+  });
+
+  test.each([
+    ["nothing new", [], 2],
+    ["an ISO item", [isoDay(-1)], 3],
+    ["an old-style item", [oldStyleDay(-1)], 3],
+  ])("a check from a cursor costs as few queries as it can: %s", async (_, items, queries) => {
+    await using table = await createTable();
+    const cursor = isoDay(-2);
+    await table.add(...named(cursor, ...items));
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
+    const source = { ...table.source, endpoint: proxy.endpoint };
+    const answer = await answerOf<Version[]>("check", { source, version: { created: cursor } });
+    expect(answer).toEqual(named(cursor, ...items));
+    // At a year's start, the old-style items are in two ranges.
+    if (new Date(day(-2)).getUTCFullYear() === new Date(day(1)).getUTCFullYear())
+      expect(proxy.asked).toHaveLength(queries);
+  });
+
+  test("two puts between an empty range and the query for the newest item are both given", async () => {
+    await using table = await createTable();
+    const cursor = isoDay(-2);
+    const newer = named(isoDay(-1), isoDay(-0.5));
+    await using proxy = startProxy(table.source.endpoint, async ({ body }) => {
+      if (body.ScanIndexForward === false) await table.add(...newer);
+      return undefined;
+    });
+    const source = { ...table.source, endpoint: proxy.endpoint };
+    expect(await answerOf<unknown>("check", { source, version: { created: cursor } })).toEqual(newer);
+  });
+
+  test.each([
+    ["of one spelling", (time: number) => new Date(time).toISOString(), 390_000],
+    ["old-style, of two years", (time: number) => oldStyleCreated(time), 390_000],
+    [
+      "of both, small ones among them",
+      (time: number) => (time % 7000 < 2000 ? oldStyleCreated(time) : new Date(time).toISOString()),
+      200_000,
+    ],
+  ])("an answer has 8 MiB at most, and nothing is lost: %s", async (_, spell, size) => {
+    await using table = await createTable();
+    // The days that two years have in common, so that old-style keys are in another order than the times.
+    const times = [2024, 2025].flatMap((year) =>
+      Array.from({ length: 30 }, (__, index) => Date.UTC(year, 5, 1) + index * 1000),
+    );
+    const items = times.map((time, index) => ({
+      created: spell(time),
+      value: `${index}`.padEnd(index % 3 === 2 ? 1000 : size, "x"),
+    }));
+    for (const item of items) await table.add(item);
+    const { source } = table;
+    const isWithin = (text: string) => text.length <= 8 * 1024 * 1024 && text.length > 7 * 1024 * 1024;
+
+    const first = await run("check", { source });
+    const latest: Version[] = JSON.parse(first.stdout);
+    if (size > 200_000) {
+      expect(isWithin(first.stdout)).toBe(true);
+      expect(first.stderr).toEqual([
+        `warning: only the newest ${latest.length} versions are returned, because a check returns at most 8 MiB`,
+      ]);
+    }
+    expect(latest.map(({ created }) => created)).toEqual(
+      items.slice(-latest.length).map(({ created }) => created),
+    );
+
+    const seen = [items[0]!.created];
+    let warnings = 0;
+    for (let checks = 0; checks < 4; checks++) {
+      const { stdout, stderr } = await run("check", { source, version: { created: seen.at(-1) } });
+      const answer: Version[] = JSON.parse(stdout);
+      expect(stdout.length).toBeLessThanOrEqual(8 * 1024 * 1024);
+      if (stderr.length > 0) expect(isWithin(stdout)).toBe(true);
+      warnings += stderr.length;
+      expect(answer[0]?.created).toBe(seen.at(-1));
+      seen.push(...answer.slice(1).map(({ created }) => created));
+    }
+    expect(seen).toEqual(items.map(({ created }) => created));
+    expect(warnings).toBe(size > 200_000 ? 1 : 0);
+  });
+
+  test.each([
+    ["ISO", (time: number) => new Date(time).toISOString()],
+    ["old-style", oldStyleCreated],
+  ])("60 MB of values take less than 128 MiB of memory: %s", async (_, spell) => {
+    await using table = await createTable();
+    const createds = Array.from({ length: 150 }, (__, index) => spell(Date.UTC(2026, 0) + index * 1000));
+    for (const created of createds) await table.add({ created, value: "x".repeat(400_000) });
+    for (const version of [undefined, { created: createds[0] }]) {
+      const { cmd, ...options } = await command("check");
+      const child = Bun.spawn(cmd, {
+        ...options,
+        stdin: Buffer.from(JSON.stringify({ source: table.source, version })),
+        stderr: "ignore",
+      });
+      const answer = child.stdout.json();
+      // What resourceUsage() tells counts this process too, as of when it became the other.
+      let peak = 0;
+      while (child.exitCode === null) {
+        const status = await Bun.file(`/proc/${child.pid}/status`)
+          .text()
+          .catch(() => "");
+        peak = Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? peak);
+        await Bun.sleep(1);
+      }
+      expect(await answer).toHaveLength(20);
+      expect(peak).toBeGreaterThan(0);
+      expect(peak).toBeLessThan(128 * 1024);
+    }
+  });
+
+  test("old-style items more than a day ahead wait, with a warning", async () => {
+    await using table = await createTable();
+    const [cursor, soon, late] = [isoDay(-1), oldStyleDay(0.9), oldStyleDay(3)];
+    const { source } = table;
+    const check = async (version?: unknown) => {
+      const { stdout, stderr } = await run("check", { source, version });
+      return { createds: (JSON.parse(stdout) as Version[]).map(({ created }) => created), stderr };
+    };
+    const warning = `warning: 1 item is held back until less than 24 hours ahead (created ${JSON.stringify(late)}); check the clock of the worker that put it`;
+    await table.add(...named(late));
+    expect(await check()).toEqual({ createds: [], stderr: [warning] });
+    await table.add(...named(cursor, soon));
+    expect(await check()).toEqual({ createds: [cursor, soon], stderr: [warning] });
+    expect((await check({ created: cursor })).createds).toEqual([cursor, soon]);
+    expect(await check({ created: late })).toEqual({ createds: [late], stderr: [] });
+    // An ISO item that is later still has them given, whatever their number.
+    const last = isoDay(9);
+    await table.add(...named(oldStyleDay(7), last));
+    const all = [soon, late, oldStyleDay(7), last];
+    expect((await check()).createds).toHaveLength(5);
+    expect((await check({ created: cursor })).createds.slice(-1)).toEqual([last]);
+    expect((await check({ created: cursor })).createds).toHaveLength(1 + all.length);
+  });
+
+  test.each<[unknown, string | RegExp]>([
+    [{ created: "yesterday" }, '"yesterday" is not a valid timestamp'],
+    [{ created: "2026-01-02T00:00:00" }, '"2026-01-02T00:00:00" is not a valid timestamp'],
+    [{ value: "v-3" }, "is missing or not a string"],
+    [{ ref: "abc" }, "is missing or not a string"],
+  ])("a version that is no cursor gives the newest version, with a warning: %j", async (version, problem) => {
+    await using table = await createTable();
+    const items = named("2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z");
+    await table.add(...items);
+    const { stdout, stderr } = await run("check", { source: table.source, version });
+    expect({ answer: JSON.parse(stdout), stderr }).toEqual({
+      answer: items.slice(1),
+      stderr: [
+        `warning: version.created ${problem} (example: 2026-11-23T15:04:05.123Z); returning the newest version`,
+      ],
+    });
+  });
+
+  test.each(["2026-01-02", "2026-01-02T00:00Z", "2026-01-02 01:30:00.0+01:30", "2026-01-01T22:00:00-02:00"])(
+    "a time as people write it is a cursor: %s",
+    async (created) => {
+      await using table = await createTable();
+      const items = named("2026-01-01T23:59:59.999Z", "01/02/2026 00:00:00", "2026-01-02T00:00:00.000Z");
+      await table.add(...items);
+      const { stdout, stderr } = await run("check", { source: table.source, version: { created } });
+      expect({ answer: JSON.parse(stdout), stderr }).toEqual({ answer: items.slice(1), stderr: [] });
+    },
+  );
+
+  test.each([undefined, { created: "2026-01-01T00:00:00.000Z" }, { ref: "x" }])(
+    "initial_value is not offered beside items that are skipped: %j",
+    async (version) => {
+      await using table = await createTable();
+      await table.add({ created: "2026-01-02T00:00:00.000Z", value: { value: { BOOL: true } } });
+      const source = { ...table.source, initial_value: "0.0.0" };
+      expect(await answerOf<unknown>("check", { source, version })).toEqual([]);
+    },
+  );
 
   test("a request says which version of the resource asks", async () => {
     await using table = await createTable();

@@ -19,8 +19,8 @@ import {
   type Timed,
   timeOf,
 } from "../../shared/created.ts";
-import { queryItems, timed } from "../../shared/dynamodb.ts";
-import { newestItems, newestOldStyleItems } from "../../shared/history.ts";
+import { timed } from "../../shared/dynamodb.ts";
+import { versionsFor } from "../../shared/history.ts";
 import type { Item, Table } from "../../shared/transport.ts";
 import { deleteOldest, type Newest, putNewest } from "../../shared/order.ts";
 import { DEFAULT_HISTORY } from "../../shared/schema.ts";
@@ -74,6 +74,12 @@ export interface Scenario {
   /** Whether a refused PutItem gives back the item that is at its place. */
   givesOld: boolean;
   writers: Writer[];
+  /** Writers of the C# resource: they put at their clock's second, whatever is there. */
+  oldWriters: { skew: number; puts: number }[];
+  /** The most bytes of a check's answer. */
+  checkBytes: number;
+  /** The most versions of a check without a cursor. */
+  checkHistory: number;
   readers: { skew: number; polls: number }[];
   choices: Choice[];
 }
@@ -95,7 +101,15 @@ const AGES = [
 ];
 
 /** Scenarios with clocks that are off by `skew` at most; `keep` is for clocks that can be relied on. */
-export function scenarios({ skew, keeps }: { skew: number; keeps: boolean }): fc.Arbitrary<Scenario> {
+export function scenarios({
+  skew,
+  keeps,
+  oldWriters = false,
+}: {
+  skew: number;
+  keeps: boolean;
+  oldWriters?: boolean;
+}): fc.Arbitrary<Scenario> {
   const skews = fc.constantFrom(...[0, 1, -1, 0.2, -0.2, 0.5, -0.5].map((part) => part * skew));
   const puts = fc.record({
     value: fc.constantFrom("own" as const, "same" as const, "bump" as const, "bump" as const),
@@ -130,7 +144,21 @@ export function scenarios({ skew, keeps }: { skew: number; keeps: boolean }): fc
         maxLength: 5,
         size: "max",
       }),
-      readers: fc.array(fc.record({ skew: skews, polls: fc.nat(4) }), { maxLength: 2, size: "max" }),
+      oldWriters: fc.array(fc.record({ skew: skews, puts: fc.integer({ min: 1, max: 4 }) }), {
+        minLength: oldWriters ? 1 : 0,
+        maxLength: oldWriters ? 3 : 0,
+        size: "max",
+      }),
+      // Of two versions at least: the cursor, and one to go on to.
+      checkBytes: oldWriters
+        ? fc.constantFrom(8 * 1024 * 1024, 130, 160, 170, 250)
+        : fc.constant(8 * 1024 * 1024),
+      checkHistory: oldWriters ? fc.constantFrom(DEFAULT_HISTORY, 1, 2) : fc.constant(DEFAULT_HISTORY),
+      readers: fc.array(fc.record({ skew: skews, polls: fc.nat(oldWriters ? 8 : 4) }), {
+        minLength: oldWriters ? 1 : 0,
+        maxLength: 2,
+        size: "max",
+      }),
       choices: fc.array(choices, { maxLength: 100, size: "max" }),
     }),
   );
@@ -210,9 +238,16 @@ interface Insertion extends Timed {
   deletedStep: number | undefined;
 }
 
+/** An item of a C# writer, at its last overwriting. */
+interface OldInsertion extends Timed {
+  step: number;
+}
+
 interface Reader {
   skew: number;
   startedStep: number | undefined;
+  /** The oldest version of its first answer. */
+  first: Timed | undefined;
   cursor: Timed | undefined;
   seen: Set<string>;
   /** The steps from which to which a poll went that got its answer. */
@@ -225,8 +260,12 @@ class Model {
   readonly #items: Items;
   readonly #puts: PutRun[] = [];
   readonly #insertions: Insertion[] = [];
+  readonly #oldInsertions: OldInsertion[] = [];
+  /** Items behind which another was inserted when they were newer: of them alone readers may miss some. */
+  readonly #behind = new Set<string>();
   readonly #late: { run: Run; command: Command }[] = [];
   readonly #writers: Lane[];
+  readonly #oldWriters: Lane[];
   readonly #readers: { reader: Reader; lane: Lane }[];
   readonly #events: string[] = [];
   #latest = -Infinity;
@@ -246,6 +285,12 @@ class Model {
         return this.#startPut(name, value, skew, keep);
       }),
     }));
+    this.#oldWriters = scenario.oldWriters.map(({ skew, puts }, writer) => ({
+      run: undefined,
+      todo: Array.from({ length: puts }, (_, index) => () => {
+        return this.#startOldPut(`old-style put ${writer + 1}.${index + 1}`, skew);
+      }),
+    }));
     this.#readers = scenario.readers.map(({ skew, polls }, index) => {
       const reader = newReader(skew);
       const todo = Array.from({ length: polls }, (_, asked) => () => {
@@ -256,7 +301,7 @@ class Model {
   }
 
   async play(): Promise<void> {
-    const lanes = [...this.#writers, ...this.#readers.map(({ lane }) => lane)];
+    const lanes = [...this.#writers, ...this.#oldWriters, ...this.#readers.map(({ lane }) => lane)];
     const choices = this.#scenario.choices.values();
     for (;;) {
       const active = lanes.filter(({ run, todo }) => (run && !run.isOver) || todo.length > 0);
@@ -396,6 +441,8 @@ class Model {
   #requireSound(run: Run, command: Command): void {
     if (command instanceof QueryCommand) {
       if (command.input.ConsistentRead !== true) this.#break(`${run.name} reads what may be out of date`);
+    } else if (command instanceof PutItemCommand && command.input.ConditionExpression === undefined) {
+      this.#insertOldStyle(createdOf(command.input.Item ?? {}));
     } else if (command instanceof PutItemCommand) {
       if (this.#items.accepts(command)) this.#insert(run as PutRun, command.input.Item ?? {});
     } else if (command instanceof UpdateItemCommand) {
@@ -411,15 +458,29 @@ class Model {
     const time = timeOf(created);
     if (this.#items.has(created)) this.#break(`${put.name} overwrites the item of ${created}`);
     if (time === undefined) return this.#break(`${put.name} puts at ${created}, which is no time`);
-    if (time <= this.#latest)
+    // A writer that knows no claims may put ahead of a place that is claimed and not yet filled.
+    if (time <= this.#latest && this.#oldWriters.length === 0)
       this.#break(`${put.name} inserts ${created} behind ${isoCreated(this.#latest)}`);
     if (this.#insertions.some((other) => other.put === put))
       this.#break(`${put.name} stores its value twice`);
-    if (put.follows && put.follows.created !== this.#latestCreated)
+    if (put.follows && this.#oldWriters.length === 0 && put.follows.created !== this.#latestCreated)
       this.#break(`${put.name} was computed from ${put.follows.created} and follows ${this.#latestCreated}`);
+    this.#noteOrder({ created, time });
     this.#setLatest(created);
     const step = this.#step;
     this.#insertions.push({ created, time, put, item, step, at: this.now, deletedStep: undefined });
+  }
+
+  #insertOldStyle(created: string): void {
+    if (this.#items.has(created)) return;
+    const item = { created, time: timeOf(created) ?? 0 };
+    this.#noteOrder(item);
+    this.#oldInsertions.push({ ...item, step: this.#step });
+  }
+
+  #noteOrder(item: Timed): void {
+    const latest = this.#items.timed().at(-1);
+    if (latest && compareCreated(item, latest) < 0) this.#behind.add(item.created);
   }
 
   #delete(put: PutRun, created: string): void {
@@ -485,14 +546,32 @@ class Model {
     return put;
   }
 
+  #startOldPut(name: string, skew: number): Run {
+    const run = this.#newRun(name, skew);
+    void this.#live(run, async () => {
+      const Item = {
+        [PARTITION_KEY]: { S: KEY },
+        created: { S: oldStyleCreated(this.now + skew) },
+        value: { S: "" },
+      };
+      const attempts = { isUnanswered: false } as Attempts & Parameters<Table["client"]["send"]>[1];
+      await this.#tableOf(run).client.send(new PutItemCommand({ TableName: "table", Item }), attempts);
+    });
+    return run;
+  }
+
   #startPoll(name: string, reader: Reader): Run {
     const run = this.#newRun(name, reader.skew);
     const from = this.#step;
     reader.startedStep ??= from;
     void this.#live(run, async () => {
-      const versions = await poll(this.#tableOf(run), reader.cursor);
+      const { cursor } = reader;
+      const { checkHistory: history, checkBytes: bytes } = this.#scenario;
+      const wanted = { cursor, history, bytes };
+      const versions = (await versionsFor(this.#tableOf(run), wanted, () => {})) ?? [];
       this.#requireWhole(run, reader, versions, from);
       for (const { created } of versions) reader.seen.add(created);
+      reader.first ??= versions[0];
       reader.cursor = versions.at(-1) ?? reader.cursor;
       reader.polls.push({ from, to: this.#step });
     });
@@ -546,7 +625,8 @@ class Model {
     if (claimed !== undefined && put.created !== claimed)
       this.#break(`the last put does not fill the place claimed, ${claimed}`);
     const { pageSize, hasOddItems, history } = this.#scenario;
-    const isPlain = pageSize === 1000 && !hasOddItems && !history.some(({ isOldStyle }) => isOldStyle);
+    const hasOldStyle = this.#oldWriters.length > 0 || history.some(({ isOldStyle }) => isOldStyle);
+    const isPlain = pageSize === 1000 && !hasOddItems && !hasOldStyle;
     if (isPlain && put.asked > 4) this.#break(`the last put takes ${put.asked} requests`);
     this.#tell();
   }
@@ -559,7 +639,10 @@ class Model {
   }
 
   async #pollAlone(reader: Reader): Promise<void> {
-    await this.#advance({ run: undefined, todo: [() => this.#startPoll("last poll", reader)] });
+    for (let before; before !== reader.seen.size;) {
+      before = reader.seen.size;
+      await this.#advance({ run: undefined, todo: [() => this.#startPoll("last poll", reader)] });
+    }
   }
 
   #requireOwn(put: PutRun): void {
@@ -567,25 +650,48 @@ class Model {
     if (insertion?.put !== put) this.#break(`${put.name} tells ${put.created}, which is not its own`);
   }
 
-  /** A poll gives all that was there before it started and is newer than its cursor, and nothing older. */
+  /**
+   * A poll gives nothing that is older than its cursor, and all that was there before what it gives last, or
+   * before it started: unless that is newer than what it gives last since an answer has its bounds.
+   */
   #requireWhole(run: Run, { cursor }: Reader, versions: Timed[], from: number): void {
     const given = new Set(versions.map(({ created }) => created));
-    const [oldest] = versions;
+    const [oldest, newest] = [versions[0], versions.at(-1)];
     if (cursor && (!oldest || compareCreated(oldest, cursor) < 0))
       this.#break(`${run.name} goes back from ${cursor.created} to ${oldest?.created}`);
-    for (const { created, time, step, deletedStep } of this.#insertions) {
-      const isDue = step < from && deletedStep === undefined && time > (cursor?.time ?? -Infinity);
-      if (isDue && !given.has(created)) this.#break(`${run.name} does not give ${created}`);
+    const insertions = this.#allInsertions();
+    const newestStep = insertions.findLast(({ created }) => created === newest?.created)?.step ?? 0;
+    const start = cursor ?? oldest;
+    for (const item of insertions) {
+      if (item.deletedStep !== undefined || (start && compareCreated(item, start) <= 0)) continue;
+      // A range of ISO items is read in the order of time, page by page: the next page does not go back.
+      if (this.#behind.has(item.created) && item.created >= FIRST_ISO && this.#scenario.pageSize < 1000)
+        continue;
+      const isWithin = newest !== undefined && compareCreated(item, newest) <= 0;
+      const isDue = item.step < from && (isWithin || !cursor || versions.length < 2 || !this.#isBounded());
+      if ((isDue || (isWithin && item.step < newestStep)) && !given.has(item.created))
+        this.#break(`${run.name} does not give ${item.created}`);
     }
   }
 
-  /** A reader has seen all that was inserted after its start, unless it never asked while it was there. */
-  #requireAllSeen({ seen, startedStep = 0, polls }: Reader): void {
-    for (const { created, step, deletedStep } of this.#insertions) {
+  /** A reader has seen all that was inserted after its start and not behind another, unless it never asked while it was there. */
+  #requireAllSeen({ seen, first, startedStep = 0, polls }: Reader): void {
+    for (const item of this.#allInsertions()) {
+      const { created, step, deletedStep } = item;
       const wasThere =
         deletedStep === undefined || polls.some(({ from, to }) => from > step && to < deletedStep);
-      if (step > startedStep && wasThere && !seen.has(created)) this.#break(`a reader never sees ${created}`);
+      const isDue = step > startedStep && wasThere && !this.#behind.has(created);
+      if (isDue && first && compareCreated(item, first) >= 0 && !seen.has(created))
+        this.#break(`a reader never sees ${created}`);
     }
+  }
+
+  #allInsertions(): (Timed & { step: number; deletedStep: number | undefined })[] {
+    return [...this.#insertions, ...this.#oldInsertions.map((item) => ({ ...item, deletedStep: undefined }))];
+  }
+
+  #isBounded(): boolean {
+    return this.#scenario.checkBytes < 8 * 1024 * 1024;
   }
 
   #requireAllStored(): void {
@@ -722,30 +828,8 @@ class Items {
   }
 }
 
-/** A check: the versions from the cursor on, or else the newest one. */
-async function poll(table: Table, cursor: Timed | undefined): Promise<Timed[]> {
-  if (!cursor) return newestItems(table, DEFAULT_HISTORY, timed);
-  const versions = await versionsFrom(table, cursor);
-  if (versions.length > 0) return versions;
-  const newest = await newestItems(table, 1, timed);
-  // A put may have deleted the cursor's item between two queries, after others that the first one was too early for.
-  return newest.some((found) => compareCreated(found, cursor) > 0) ? versionsFrom(table, cursor) : newest;
-}
-
-async function versionsFrom(table: Table, cursor: Timed): Promise<Timed[]> {
-  const fromCursor = isoCreated(cursor.time);
-  const [iso, oldStyle] = await Promise.all([
-    Array.fromAsync(queryItems(table, { from: fromCursor > FIRST_ISO ? fromCursor : FIRST_ISO })),
-    newestOldStyleItems(table, { count: Infinity, since: cursor.time }, timed),
-  ]);
-  return [...iso.flat().map(timed), ...oldStyle]
-    .filter((found) => found !== undefined)
-    .filter((found) => compareCreated(found, cursor) >= 0)
-    .toSorted(compareCreated);
-}
-
 function newReader(skew: number, cursor?: Timed): Reader {
-  return { skew, startedStep: undefined, cursor, seen: new Set(), polls: [] };
+  return { skew, startedStep: undefined, first: cursor, cursor, seen: new Set(), polls: [] };
 }
 
 /** Until nothing is left to run but what waits for an answer. */
