@@ -1,15 +1,15 @@
 import type { Connection } from "./connection.ts";
+import { UNEXPECTED } from "./errors.ts";
 
 /** A JSON object as it was parsed. */
 export type JsonObject = Record<string, unknown>;
-
-/** The name of the error for an answer that does not count. */
-export const UNEXPECTED = "UnexpectedAnswer";
 
 const MOST_BYTES = 16 * 1024 * 1024;
 
 /** How each type of an attribute is written in JSON. */
 const ATTRIBUTE_TYPES: Record<string, (value: unknown) => boolean> = {
+  // As in a document, "constructor" names no type.
+  __proto__: null!,
   S: isString,
   N: isString,
   B: isString,

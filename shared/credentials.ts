@@ -1,55 +1,87 @@
-import { fromNodeProviderChain, fromTemporaryCredentials, fromWebToken } from "@aws-sdk/credential-providers";
+import {
+  fromHttp,
+  fromIni,
+  fromInstanceMetadata,
+  fromTemporaryCredentials,
+  fromWebToken,
+} from "@aws-sdk/credential-providers";
+import { loadSharedConfigFiles } from "@smithy/core/config";
+import { readFile } from "node:fs/promises";
 import { type Connection, type Credentials, givenCredentials } from "./connection.ts";
+import { codeOf, networkFailure } from "./errors.ts";
 
 type Provider = () => Promise<Credentials>;
 
+/** How long an answer of a container's or an instance's source of credentials may take, in ms. */
 const MOST_MS = 15_000;
 
+const STS_ATTEMPTS = 4;
+
+/** What makes credentials of a profile of the shared AWS files. */
+const PROFILE_FIELDS =
+  /^(aws_access_key_id|aws_secret_access_key|role_arn|credential_process|sso_session|sso_start_url|web_identity_token_file|login_session)$/;
+
+const NONE =
+  "no AWS credentials found: set source.access_key and source.secret_key, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or AWS_WEB_IDENTITY_TOKEN_FILE with AWS_ROLE_ARN, or give the worker a role";
+
 /**
- * The credentials that a connection asks for: its keys, its web identity or AWS's default chain (environment, shared
- * files, web identity file, container, instance), and then its roles, assumed in turn. `requestHandler` carries the
- * requests to STS. Throws an Error of the name CredentialsError, in the user's words, after 15 s at the latest.
+ * The credentials that a connection asks for, in AWS's order: its web identity token, its keys, its profile, the
+ * environment's keys, the shared files, the environment's web identity, a container, an instance; and then its roles,
+ * assumed in turn. `requestHandler` carries the requests to STS. Throws an Error of the name CredentialsError, in the
+ * user's words; a source that is set and fails is not passed over.
  */
 export async function credentialsOf(connection: Connection, requestHandler: object): Promise<Credentials> {
   const { warn } = console;
   // Parts of the chain warn there of what the one line at the end tells.
-  console.warn = ignore;
+  console.warn = () => {};
   try {
-    return await Promise.race([assumeRoles(connection, requestHandler), late()]);
+    return await assumeRoles(connection, clientConfigOf(connection, requestHandler));
   } finally {
     console.warn = warn;
   }
 }
 
-async function assumeRoles(connection: Connection, requestHandler: object): Promise<Credentials> {
-  const { region, roleArns, roleSessionName, externalId, webIdentityToken, profile } = connection;
-  const logger = { debug: ignore, info: ignore, warn: ignore, error: ignore };
-  const clientConfig = { region, requestHandler, logger };
+/** The region of a profile of the shared AWS files, by default AWS_PROFILE's or `default`'s; undefined where it has none. */
+export async function profileRegion(profile?: string): Promise<string | undefined> {
+  const name = profile ?? (process.env.AWS_PROFILE || "default");
+  const { configFile, credentialsFile } = await loadSharedConfigFiles();
+  return credentialsFile[name]?.region ?? configFile[name]?.region;
+}
+
+/** The settings of a client of STS; one that is left out would be looked for in the shared AWS files. */
+function clientConfigOf({ region, useFips, useDualstack }: Connection, requestHandler: object): object {
+  const endpoint = process.env.AWS_ENDPOINT_URL_STS || process.env.AWS_ENDPOINT_URL;
+  return {
+    region,
+    requestHandler,
+    logger: { debug() {}, info() {}, warn() {}, error() {} },
+    maxAttempts: STS_ATTEMPTS,
+    retryMode: "standard",
+    useFipsEndpoint: useFips && !endpoint,
+    useDualstackEndpoint: useDualstack && !endpoint,
+    defaultsMode: "standard",
+    authSchemePreference: [],
+    userAgentAppId: "",
+    disableClockSkewCorrection: false,
+    ...(endpoint ? { endpoint } : { ignoreConfiguredEndpointUrls: true }),
+  };
+}
+
+async function assumeRoles(connection: Connection, clientConfig: object): Promise<Credentials> {
+  const { roleArns, roleSessionName, externalId, webIdentityToken } = connection;
   const [first, ...others] = roleArns;
-  let credentials: Credentials;
-  let roles = roleArns;
-  if (webIdentityToken !== undefined && first !== undefined) {
-    const provider = fromWebToken({ roleArn: first, roleSessionName, webIdentityToken, clientConfig });
-    credentials = await orTell(
-      provider,
-      `the web identity cannot take the role ${first}; check its trust policy`,
-    );
-    roles = others;
-  } else {
-    const chain = fromNodeProviderChain({ logger, clientConfig, ...(profile && { profile }) });
-    const nowhere = profile
-      ? `no AWS credentials are found in the profile ${profile}`
-      : "no AWS credentials are found; give source.access_key and source.secret_key, or the worker a role";
-    credentials = givenCredentials(connection) ?? (await orTell(chain, nowhere));
-  }
-  for (const RoleArn of roles) {
+  const isByToken = webIdentityToken !== undefined && first !== undefined;
+  let credentials = isByToken
+    ? await byToken("params.web_identity_token", webIdentityToken, first, { roleSessionName, clientConfig })
+    : (givenCredentials(connection) ?? (await found(connection, clientConfig)));
+  for (const RoleArn of isByToken ? others : roleArns) {
     const params = {
       RoleArn,
       RoleSessionName: roleSessionName,
       ...(externalId && { ExternalId: externalId }),
     };
     const provider = fromTemporaryCredentials({ masterCredentials: credentials, params, clientConfig });
-    credentials = await orTell(
+    credentials = await orStsFailure(
       provider,
       `the role ${RoleArn} cannot be assumed; check its trust policy and source.external_id`,
     );
@@ -57,25 +89,143 @@ async function assumeRoles(connection: Connection, requestHandler: object): Prom
   return credentials;
 }
 
-async function orTell(provider: Provider, sentence: string): Promise<Credentials> {
+/** The credentials of the first source that is set; each that is set must give them. */
+async function found({ profile }: Connection, clientConfig: object): Promise<Credentials> {
+  const { env } = process;
+  if (profile) return byProfile(`source.profile`, profile, clientConfig);
+  const keys = environmentKeys();
+  if (keys) return keys;
+  if (env.AWS_PROFILE || (await hasCredentials("default"))) {
+    const name = env.AWS_PROFILE || "default";
+    const isOnlyNamed =
+      env.AWS_PROFILE !== undefined && (await hasProfile(name)) && !(await hasCredentials(name));
+    if (!isOnlyNamed) {
+      return byProfile(env.AWS_PROFILE ? "AWS_PROFILE" : "the default AWS profile", name, clientConfig);
+    }
+  }
+  if (env.AWS_WEB_IDENTITY_TOKEN_FILE) return byTokenFile(env.AWS_WEB_IDENTITY_TOKEN_FILE, clientConfig);
+  for (const variable of ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]) {
+    if (env[variable])
+      return orFailure(async () => fromHttp({ timeout: MOST_MS, maxRetries: 0 })(), variable);
+  }
+  if (env.AWS_EC2_METADATA_DISABLED === "true") throw credentialsError(NONE);
   try {
-    return await provider();
+    return await withinTime(fromInstanceMetadata({ timeout: 1000, maxRetries: 1 })());
   } catch (cause) {
-    const { name, message, $metadata } = Object(cause);
-    // What STS says is worth telling; what the providers say of each other is not.
-    throw credentialsError($metadata ? `${sentence} (STS says: ${name}: ${message})` : sentence, cause);
+    throw credentialsError(NONE, cause);
   }
 }
 
-async function late(): Promise<never> {
-  await new Promise((over) => AbortSignal.timeout(MOST_MS).addEventListener("abort", over));
-  throw credentialsError(
-    `no AWS credentials are found within ${MOST_MS / 1000} s; give source.access_key and source.secret_key, or the worker a role`,
+function environmentKeys(): Credentials | undefined {
+  const { AWS_ACCESS_KEY_ID: id, AWS_SECRET_ACCESS_KEY: secret, AWS_SESSION_TOKEN: token } = process.env;
+  if (!id && !secret) return undefined;
+  if (!id) throw credentialsError("AWS_SECRET_ACCESS_KEY is set, but AWS_ACCESS_KEY_ID is not");
+  if (!secret) throw credentialsError("AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not");
+  for (const [name, value] of Object.entries({
+    AWS_ACCESS_KEY_ID: id,
+    AWS_SECRET_ACCESS_KEY: secret,
+    AWS_SESSION_TOKEN: token,
+  })) {
+    if (value && !/^[!-~]+$/.test(value)) {
+      throw credentialsError(`${name} contains white space or a non-ASCII character (a newline at its end?)`);
+    }
+  }
+  return { accessKeyId: id, secretAccessKey: secret, ...(token && { sessionToken: token }) };
+}
+
+async function hasProfile(name: string): Promise<boolean> {
+  const { configFile, credentialsFile } = await loadSharedConfigFiles();
+  return name in configFile || name in credentialsFile;
+}
+
+async function hasCredentials(name: string): Promise<boolean> {
+  const { configFile, credentialsFile } = await loadSharedConfigFiles();
+  return Object.keys({ ...configFile[name], ...credentialsFile[name] }).some((field) =>
+    PROFILE_FIELDS.test(field),
   );
+}
+
+async function byProfile(source: string, profile: string, clientConfig: object): Promise<Credentials> {
+  const title = source.includes(" ") ? source : `${source}: the profile ${JSON.stringify(profile)}`;
+  if (!(await hasProfile(profile))) {
+    throw credentialsError(`${title} was not found in the shared AWS files`);
+  }
+  if (!(await hasCredentials(profile))) throw credentialsError(`${title} has no credentials`);
+  return orFailure(fromIni({ profile, clientConfig }), title);
+}
+
+async function byTokenFile(file: string, clientConfig: object): Promise<Credentials> {
+  const { AWS_ROLE_ARN: roleArn, AWS_ROLE_SESSION_NAME } = process.env;
+  if (!roleArn) throw credentialsError("AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not");
+  const token = await readFile(file, "utf8").catch((cause: unknown) => {
+    throw credentialsError(
+      `AWS_WEB_IDENTITY_TOKEN_FILE: ${JSON.stringify(file)} cannot be read (${codeOf(cause)})`,
+      cause,
+    );
+  });
+  const roleSessionName = AWS_ROLE_SESSION_NAME || "dynamo-keyval-resource";
+  return byToken("the token in AWS_WEB_IDENTITY_TOKEN_FILE", token.trim(), roleArn, {
+    roleSessionName,
+    clientConfig,
+  });
+}
+
+async function byToken(
+  source: string,
+  webIdentityToken: string,
+  roleArn: string,
+  options: { roleSessionName: string; clientConfig: object },
+): Promise<Credentials> {
+  try {
+    return await orStsFailure(
+      fromWebToken({ roleArn, webIdentityToken, ...options }),
+      `${source} cannot assume the role ${roleArn}; check its trust policy`,
+    );
+  } catch (error) {
+    const { cause } = Object(error);
+    const { name = "", message = "" } = Object(cause);
+    if (!/Expired/.test(name) && !/expired/i.test(message)) throw error;
+    throw credentialsError(`STS rejected ${source}: it has expired; fetch a new token for each put`, cause);
+  }
+}
+
+/** What STS refuses is told after `sentence`; that it cannot be reached, is silent or throttles is no matter of a policy. */
+async function orStsFailure(provider: Provider, sentence: string): Promise<Credentials> {
+  try {
+    return await provider();
+  } catch (cause) {
+    const { name, message, host = "STS", $metadata: { httpStatusCode: status } = {} } = Object(cause);
+    const network = networkFailure(cause, host, STS_ATTEMPTS);
+    if (network) throw credentialsError(`${network}; STS is asked for the role's credentials`, cause);
+    if (/^Throttl|^RequestLimitExceeded$/.test(name) || status >= 500) {
+      throw credentialsError(
+        `STS failed or throttled (${name}, HTTP ${status}, ${STS_ATTEMPTS} attempts); try again`,
+        cause,
+      );
+    }
+    throw credentialsError(`${sentence} (STS: ${name}: ${message})`, cause);
+  }
+}
+
+/** What a source of credentials that is set fails with is told under its name. */
+async function orFailure(provider: Provider, source: string): Promise<Credentials> {
+  try {
+    return await withinTime(provider());
+  } catch (cause) {
+    const { message, host } = Object(cause);
+    const reason = networkFailure(cause, host ?? "its endpoint") ?? String(message).replace(/\s+/g, " ");
+    throw credentialsError(`${source} gives no credentials: ${reason}`, cause);
+  }
+}
+
+async function withinTime(credentials: Promise<Credentials>): Promise<Credentials> {
+  const over = AbortSignal.timeout(MOST_MS);
+  const late = new Promise<never>((_, reject) => {
+    over.addEventListener("abort", () => reject(new Error(`no answer within ${MOST_MS / 1000} s`)));
+  });
+  return Promise.race([credentials, late]);
 }
 
 function credentialsError(message: string, cause?: unknown): Error {
   return Object.assign(new Error(message, { cause }), { name: "CredentialsError" });
 }
-
-function ignore(): void {}

@@ -254,7 +254,7 @@ function isPage(
 ): boolean {
   const { Items: items, Count: count, LastEvaluatedKey: next } = answer;
   const isOurs = (item: unknown) =>
-    isItem(item) && (item[partitionKey] === undefined || item[partitionKey].S === key);
+    isItem(item) && (!Object.hasOwn(item, partitionKey) || item[partitionKey]!.S === key);
   if (!hasOnly(answer, QUERY_ANSWER) || !Array.isArray(items) || count !== items.length) return false;
   if (!items.every(isOurs)) return false;
   if (next === undefined || next === null) return true;

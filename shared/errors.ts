@@ -1,22 +1,30 @@
 import type { Connection } from "./connection.ts";
+import { proxyFor } from "./proxy.ts";
 
-/** What of a table the user is told when a request about it fails. */
+/** What of a connection the user is told when a request fails. */
 type Told = Pick<Connection, "tableName" | "partitionKey" | "region" | "endpoint" | "accessKey" | "roleArns">;
 
-const THROTTLED = /^(ProvisionedThroughputExceededException|ThrottlingException|RequestLimitExceeded)$/;
-
-/** Codes of fetch for a request that did not leave this machine. */
-const NEVER_SENT =
-  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|ERR_PROXY_TUNNEL|UnsupportedProxyProtocol)$|CERT|UNABLE_TO_/;
-const UNTRUSTED = /CERT|UNABLE_TO_/;
-const NETWORK = /^(ECONN|EHOST|ENET|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_|FailedToOpenSocket)/;
+/** Where a request went last, and how many attempts of it were made. */
+export interface Tried {
+  host?: string | undefined;
+  attempts?: number;
+}
 
 /** What the SDK adds to an error; an error of fetch has a `code` and no status. */
 interface AwsError extends Error {
   code?: string;
-  $fault?: "client" | "server";
-  $metadata?: { httpStatusCode?: number; attempts?: number };
+  $metadata?: { httpStatusCode?: number };
 }
+
+/** How long one attempt of a request may take, in ms. */
+export const ATTEMPT_MS = 10_000;
+
+/** The name of the error for an answer that does not count. */
+export const UNEXPECTED = "UnexpectedAnswer";
+
+/** What DynamoDB says of a key condition, an item or a key that do not fit the table's keys. */
+const OTHER_KEYS =
+  /schema|key condition not supported|Missing the key|Type mismatch for key|number of conditions/i;
 
 /** A failure with an exit status of its own: 3 the key has no version, 4 `expect` is not met, 5 the value is stored or may be. */
 export class StatusError extends Error {
@@ -28,86 +36,162 @@ export class StatusError extends Error {
   }
 }
 
+/**
+ * Marks a part of a message that is useless when it is cut or has anything masked in it but a secret: a command to
+ * paste, or a value that the message is about. Whoever shows the message takes the marks out.
+ */
+export function verbatim(part: string): string {
+  return `\u{e000}${part}\u{e001}`;
+}
+
 /** The name that DynamoDB, the SDK or fetch gave to what a `failure` is about. */
 export function awsNameOf(error: unknown): string | undefined {
   return error instanceof Error && error.cause instanceof Error ? error.cause.name : undefined;
 }
 
-/** The code that the system or fetch gave to an error, such as ENOENT; undefined for any other. */
+/** The code that the system or fetch gave to an error (example: ENOENT); undefined for any other. */
 export function codeOf(error: unknown): string | undefined {
   const { code } = Object(error);
   return typeof code === "string" ? code : undefined;
 }
 
+/** Whether fetch failed because the other side's certificate is not trusted or is not one for this host. */
+function isOfCertificate(code: string): boolean {
+  return /CERT|UNABLE_TO_/.test(code);
+}
+
 /** Whether the request that failed with an error of fetch certainly never reached the other side. */
 export function neverSent(error: unknown): boolean {
-  return NEVER_SENT.test(codeOf(error) ?? "");
-}
-
-/** A failed request in the user's words and with what to do about it, in one line; `action` is the IAM action that it needs, `host` the one that was asked. */
-export function failure(cause: unknown, action: string, table: Told, host = "DynamoDB"): Error {
-  return new Error(explain(cause as AwsError, action, table, host), { cause });
-}
-
-function explain(error: AwsError, action: string, table: Told, host: string): string {
-  const { name, $metadata = {} } = error;
-  const message = error.message.replace(/\s+/g, " ");
-  const where = `table ${table.tableName} in ${table.region}`;
-  if (name === "ResourceNotFoundException") {
-    return `${where} does not exist, for these credentials at least; create it: ${createTable(table)}`;
-  }
-  if (name === "ValidationException") {
-    return /schema|key condition not supported|Missing the key|Type mismatch for key|number of conditions/i.test(
-      message,
-    )
-      ? `${where} has other keys than partition key ${table.partitionKey} (S) and sort key created (S); check source.partition_key, or create a table: ${createTable(table)}`
-      : `${where}: DynamoDB refuses ${action}: ${message}`;
-  }
-  if (name === "AccessDeniedException") {
-    return `${where}: these credentials may not do ${action}; allow it in their IAM policy (DynamoDB says: ${message})`;
-  }
-  if (
-    /^(UnrecognizedClientException|InvalidClientTokenId|MissingAuthenticationToken(Exception)?)$/.test(name)
-  ) {
-    return `DynamoDB does not know ${given(table, "access_key", "the access key")}; is it deleted or mistyped, or is a session_token missing?`;
-  }
-  if (/^(InvalidSignatureException|IncompleteSignatureException|SignatureDoesNotMatch)$/.test(name)) {
-    return `DynamoDB refuses what was signed with ${given(table, "secret_key", "the secret key")}; is it mistyped, or is this worker's clock wrong?`;
-  }
-  if (name.startsWith("Expired"))
-    return `DynamoDB refuses ${given(table, "session_token", "the session token")}: it has expired`;
-  if (name === "CredentialsError") return message;
-  if (THROTTLED.test(name)) {
-    return `${where}: DynamoDB throttles ${action}, after ${$metadata.attempts ?? 1} attempts; raise the table's capacity or use on-demand billing`;
-  }
-  if (name === "TimeoutError") return `${host} gave no answer to ${action} in time; ${unreachable(table)}`;
   const code = codeOf(error) ?? "";
-  if (code === "ERR_TLS_CERT_ALTNAME_INVALID")
-    return `the certificate of ${host} is one for other hosts; ${unreachable(table)}`;
-  if (code === "CERT_HAS_EXPIRED") return `the certificate of ${host} has expired`;
-  if (UNTRUSTED.test(code)) {
-    return `the certificate of ${host} is not trusted (${code}); give its CA in source.ca_certs or among the worker's certificates`;
+  switch (code) {
+    case "ECONNREFUSED":
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+    case "EHOSTUNREACH":
+    case "ENETUNREACH":
+    case "ERR_PROXY_TUNNEL":
+      return true;
+    default:
+      return isOfCertificate(code);
   }
-  if (NETWORK.test(code)) return `${host} cannot be reached (${code}); ${unreachable(table)}`;
-  if ($metadata.httpStatusCode === undefined) return `${host}: ${action} failed: ${message}`;
-  if (error.$fault === undefined || name === "Unknown") {
-    return `${host} gave an answer that is not DynamoDB's (HTTP ${$metadata.httpStatusCode}); ${unreachable(table)}`;
+}
+
+/** Whether an error of fetch will be the same at each attempt: a name that does not exist, or TLS. */
+export function isFinal(error: unknown): boolean {
+  const code = codeOf(error) ?? "";
+  return code === "ENOTFOUND" || isOfCertificate(code);
+}
+
+/** The status with which a proxy refused to open a tunnel; undefined for any other error. */
+export function tunnelStatus(error: unknown): number | undefined {
+  if (codeOf(error) !== "ERR_PROXY_TUNNEL") return undefined;
+  const [status] = /\b[45]\d\d\b/.exec(Object(error).message) ?? [];
+  return status === undefined ? undefined : Number(status);
+}
+
+/** A failed request in the user's words and with what to do about it, in one line; `action` is the IAM action that it needs. */
+export function failure(cause: unknown, action: string, connection: Told, tried: Tried = {}): Error {
+  return new Error(explain(cause as AwsError, action, connection, tried), { cause });
+}
+
+function explain(error: AwsError, action: string, connection: Told, tried: Tried): string {
+  const { name, $metadata: { httpStatusCode: status } = {} } = error;
+  const { tableName, region, partitionKey } = connection;
+  const { host = "DynamoDB", attempts = 1 } = tried;
+  const message = error.message.replace(/\s+/g, " ");
+  const where = `table ${tableName} in ${region}`;
+  switch (name) {
+    case "CredentialsError":
+      return message;
+    case "ResourceNotFoundException":
+      return `${where} does not exist, or these credentials cannot see it; create it: ${createTable(connection)}`;
+    case "ValidationException":
+      return OTHER_KEYS.test(message)
+        ? `${where} does not have the keys this resource needs (partition key ${JSON.stringify(partitionKey)} and sort key "created", both strings; names are case-sensitive). Inspect them: ${awsCommand(connection, "describe-table", ["--query Table.KeySchema"])}`
+        : `${where}: DynamoDB rejected ${action}: ${message}`;
+    case "AccessDeniedException":
+      return `${where}: these credentials are not allowed to call ${action}; allow it in their IAM policy (DynamoDB: ${message})`;
+    case "UnrecognizedClientException":
+    case "InvalidClientTokenId":
+    case "MissingAuthenticationToken":
+    case "MissingAuthenticationTokenException":
+      return `DynamoDB does not know ${given(connection, "access_key", "the access key")}; it may be deleted or mistyped, or a session token may be missing`;
+    case "InvalidSignatureException":
+    case "IncompleteSignatureException":
+    case "SignatureDoesNotMatch":
+      return `DynamoDB rejected the signature made with ${given(connection, "secret_key", "the secret key")}; it may be mistyped, or this worker's clock may be wrong`;
+    case "ExpiredToken":
+    case "ExpiredTokenException":
+      return `DynamoDB rejected ${given(connection, "session_token", "the session token")}: it has expired`;
+    case "ProvisionedThroughputExceededException":
+    case "ThrottlingException":
+    case "RequestLimitExceeded":
+      return `${where}: DynamoDB throttled ${action} (${times(attempts)}); raise the table's capacity or use on-demand billing`;
+    case UNEXPECTED:
+      return `${host} gave an answer that is not DynamoDB's (HTTP ${status}); ${checkNetwork(connection)}`;
+    default:
   }
-  return `${where}: DynamoDB answers ${action} with ${name} (HTTP ${$metadata.httpStatusCode}): ${message}`;
+  if (status === undefined) {
+    const network = networkFailure(error, host, attempts, connection.endpoint);
+    if (!network) return `${host}: ${action} failed: ${message}`;
+    return isOfCertificate(codeOf(error) ?? "") ? network : `${network}; ${checkNetwork(connection)}`;
+  }
+  return `${where}: DynamoDB answered ${action} with ${name} (HTTP ${status}, ${times(attempts)}): ${message}`;
 }
 
-function given(table: Told, field: string, otherwise: string): string {
-  if (table.roleArns.length > 0) return `${otherwise} of the role that was assumed`;
-  return table.accessKey ? `source.${field}` : `${otherwise} of AWS's default chain`;
+/** What the network did to a request, without what to do about it; undefined where it is not about the network. */
+export function networkFailure(
+  error: unknown,
+  host: string,
+  attempts = 1,
+  endpoint?: string,
+): string | undefined {
+  const code = codeOf(error) ?? "";
+  const proxy = proxyFor(host, endpoint?.startsWith("http:") ? "http" : "https");
+  const by = proxy ? `${host}: the proxy ${proxy.shown} (${proxy.variable})` : host;
+  if (Object(error).name === "TimeoutError") {
+    return `${by} gave no answer within ${ATTEMPT_MS / 1000} s (${times(attempts)})`;
+  }
+  const status = tunnelStatus(error);
+  if (status !== undefined) return `${by} answered CONNECT with HTTP ${status}`;
+  switch (code) {
+    case "":
+      return undefined;
+    case "ECONNREFUSED":
+      return `${by} refused the connection`;
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+      return proxy ? `${by} was not found (${code})` : `the host ${host} was not found (${code})`;
+    case "ECONNRESET":
+    case "EPIPE":
+      return `${by} closed the connection (${code}, ${times(attempts)})`;
+    case "ERR_TLS_CERT_ALTNAME_INVALID":
+      return `the certificate of ${host} is for other hosts`;
+    case "CERT_HAS_EXPIRED":
+      return `the certificate of ${host} has expired`;
+    default:
+      return isOfCertificate(code)
+        ? `the certificate of ${host} is not trusted (${code}): add its CA to source.ca_certs or to the worker's certificates`
+        : `${by} cannot be reached (${code}, ${times(attempts)})`;
+  }
 }
 
-function unreachable(table: Told): string {
-  return `check ${table.endpoint ? "source.endpoint" : "source.region"}, the worker's network and its proxy settings`;
+function times(attempts: number): string {
+  return attempts === 1 ? "1 attempt" : `${attempts} attempts`;
 }
 
-function createTable(table: Told): string {
-  const key = shellWord(table.partitionKey);
-  return awsCommand(table, "create-table", [
+function given({ roleArns, accessKey }: Told, field: string, otherwise: string): string {
+  if (roleArns.length > 0) return `${otherwise} of the assumed role`;
+  return accessKey ? `source.${field}` : `${otherwise} of AWS's credential chain`;
+}
+
+function checkNetwork({ endpoint }: Told): string {
+  return `check ${endpoint ? "the endpoint" : "source.region"}, the worker's network and its proxy settings`;
+}
+
+function createTable(connection: Told): string {
+  const key = shellWord(connection.partitionKey);
+  return awsCommand(connection, "create-table", [
     "--billing-mode PAY_PER_REQUEST",
     `--attribute-definitions AttributeName=${key},AttributeType=S AttributeName=created,AttributeType=S`,
     `--key-schema AttributeName=${key},KeyType=HASH AttributeName=created,KeyType=RANGE`,
@@ -121,9 +205,8 @@ export function awsCommand(
   options: string[],
 ): string {
   const where = [`--region ${region}`, ...(endpoint ? [`--endpoint-url ${shellWord(endpoint)}`] : [])];
-  return [`aws dynamodb ${operation}`, ...where, `--table-name ${shellWord(tableName)}`, ...options].join(
-    " ",
-  );
+  const words = [`aws dynamodb ${operation}`, ...where, `--table-name ${shellWord(tableName)}`, ...options];
+  return verbatim(words.join(" "));
 }
 
 /** A word as a POSIX shell takes it. */

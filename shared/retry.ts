@@ -1,5 +1,4 @@
-import { UNEXPECTED } from "./answer.ts";
-import { codeOf, failure } from "./errors.ts";
+import { codeOf, failure, isFinal, tunnelStatus, UNEXPECTED } from "./errors.ts";
 import type { Attempt, Request, Table } from "./transport.ts";
 
 const TOTAL_MS = 60_000;
@@ -9,6 +8,9 @@ const LAST_START_MS = 45_000;
 
 /** How often an attempt is made whose answer does not count or that broke. */
 const MOST_ATTEMPTS = 4;
+
+/** An attempt that had less would be cut, and a put be in doubt for it. */
+const LEAST_MS = 500;
 
 const FIRST_PAUSE_MS = 200;
 const LONGEST_PAUSE_MS = 2000;
@@ -33,18 +35,20 @@ export async function answerTo<Output>(
   send: (attempt: Attempt) => Promise<Output>,
 ): Promise<Output> {
   let broken = 0;
+  let attempts = 0;
   let attempt: Attempt | undefined;
   let error: unknown = new DOMException("out of time", "TimeoutError");
-  for (let attempts = 1; ; attempts++) {
-    const endsAt = endOf(table, request, attempts > 1);
-    if (endsAt <= performance.now()) break;
+  for (;;) {
+    const endsAt = endOf(table, request, attempts > 0);
+    if (endsAt - performance.now() < LEAST_MS) break;
+    attempts++;
     attempt = { accepts: request.accepts, endsAt, isUnanswered: false };
     try {
       return await withinTime(endsAt, send(attempt));
     } catch (failed) {
       // What ended an attempt early says less than what became of those before it.
       const isCut = attempts > 1 && Object(failed).name === "TimeoutError" && endsAt <= performance.now();
-      if (!isCut) error = withAttempts(failed, attempts);
+      if (!isCut) error = failed;
     }
     request.isInDoubt ||= attempt.isUnanswered;
     const again = againAfter(error);
@@ -52,7 +56,7 @@ export async function answerTo<Output>(
     if (again === "never" || broken === MOST_ATTEMPTS) break;
     await pauseAfter(attempts, endOf(table, request, true));
   }
-  throw failure(error, request.action, table, attempt?.host);
+  throw failure(error, request.action, table, { host: attempt?.host, attempts });
 }
 
 /**
@@ -82,10 +86,17 @@ function endOf(table: Table, { isPutItem = false }: Partial<Request>, isSentBefo
 
 async function withinTime<Output>(endsAt: number, answer: Promise<Output>): Promise<Output> {
   const over = AbortSignal.timeout(Math.max(endsAt - performance.now(), 0));
+  let stop = () => {};
   const timeout = new Promise<never>((_, reject) => {
-    over.addEventListener("abort", () => reject(over.reason));
+    stop = () => reject(over.reason);
+    over.addEventListener("abort", stop);
   });
-  return Promise.race([answer, timeout]);
+  try {
+    return await Promise.race([answer, timeout]);
+  } finally {
+    // Else the signal keeps each answer until its time is up.
+    over.removeEventListener("abort", stop);
+  }
 }
 
 /** How often a request is sent again that ended so. */
@@ -97,22 +108,4 @@ function againAfter(error: unknown): "while there is time" | "four times" | "nev
   if (status !== undefined || isFinal(error)) return "never";
   // What has a code is the network's; all else, credentials that are missing above all, stays as it is.
   return codeOf(error) === undefined ? "never" : "four times";
-}
-
-/** The status with which a proxy refused to connect. */
-function tunnelStatus(error: unknown): number | undefined {
-  const { message } = Object(error);
-  const [status] = codeOf(error) === "ERR_PROXY_TUNNEL" ? (/\b[45]\d\d\b/.exec(message) ?? []) : [];
-  return status === undefined ? undefined : Number(status);
-}
-
-/** Whether an error of fetch will be the same at each attempt: a name that does not exist, or TLS. */
-function isFinal(error: unknown): boolean {
-  return /^ENOTFOUND$|CERT|UNABLE_TO_|^UnsupportedProxyProtocol$/.test(codeOf(error) ?? "");
-}
-
-function withAttempts(error: unknown, attempts: number): unknown {
-  const { $metadata } = Object(error);
-  if ($metadata) $metadata.attempts = attempts;
-  return error;
 }

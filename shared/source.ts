@@ -1,14 +1,7 @@
 import type { Connection } from "./connection.ts";
-import { REGION, type Source, type Version } from "./schema.ts";
+import { arnRegion, isEndpoint, REGION, type Source } from "./schema.ts";
 
 const DEFAULT_REGION = "us-east-1";
-const SHOWN_BYTES = 1024;
-
-/** A name (one word) and a value that Concourse shows beside a version. */
-export interface Metadata {
-  name: string;
-  value: string;
-}
 
 /** What a step knows of its connection besides the source. */
 export interface Caller {
@@ -19,17 +12,16 @@ export interface Caller {
   warn: (message: string) => void;
 }
 
-/** How to reach the table that a source names; the region's defaults are in the environment. */
-export function connectionOf(
-  source: Source,
-  { sessionName, webIdentityToken, debug, warn }: Caller,
-): Connection {
-  return {
+/** How to reach the table that a source names: what it leaves out is in the environment. Throws an Error in the user's words. */
+export async function connectionOf(source: Source, caller: Caller): Promise<Connection> {
+  const { sessionName, webIdentityToken, debug, warn } = caller;
+  const endpoint = source.endpoint ?? endpointOfEnvironment();
+  const connection = {
     tableName: source.table_name,
     partitionKey: source.partition_key,
     key: source.key,
-    region: source.region ?? regionOfEnvironment(),
-    endpoint: source.endpoint ?? undefined,
+    region: await regionOf(source, webIdentityToken != null),
+    endpoint,
     accessKey: source.access_key ?? undefined,
     secretKey: source.secret_key ?? undefined,
     sessionToken: source.session_token ?? undefined,
@@ -44,33 +36,43 @@ export function connectionOf(
     debug: source.debug ? debug : undefined,
     warn,
   };
+  if (endpoint) requireUse(connection, warn);
+  return connection;
 }
 
-function regionOfEnvironment(): string {
+/** Beside an endpoint, FIPS and dual stack are for STS alone, so that they are a mistake where STS is not asked. */
+function requireUse({ accessKey, roleArns, useFips, useDualstack }: Connection, warn: Caller["warn"]): void {
+  for (const [field, isUsed] of Object.entries({ use_fips: useFips, use_dualstack: useDualstack })) {
+    if (!isUsed) continue;
+    if (accessKey && roleArns.length === 0)
+      throw new Error(`source.${field} cannot be used with an endpoint`);
+    warn(`source.${field} applies to STS only: DynamoDB is reached at the configured endpoint`);
+  }
+}
+
+function endpointOfEnvironment(): string | undefined {
+  const name = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"].find((one) => process.env[one]);
+  if (name === undefined) return undefined;
+  const endpoint = process.env[name] ?? "";
+  if (isEndpoint(endpoint)) return endpoint;
+  throw new Error(
+    `${name} is not a valid endpoint: it must be an http:// or https:// URL without user, query and fragment`,
+  );
+}
+
+async function regionOf(source: Source, hasToken: boolean): Promise<string> {
+  const given = source.region ?? arnRegion(source.table_name);
+  if (given) return given;
   const name = process.env.AWS_REGION ? "AWS_REGION" : "AWS_DEFAULT_REGION";
-  const region = process.env[name] || DEFAULT_REGION;
-  if (!REGION.test(region))
-    throw new Error(`${name} is no AWS region, such as eu-west-1; source.region has precedence`);
-  return region;
-}
-
-/** What Concourse shows beside a version: of the value the first KB, its whole size in bytes, and where it is kept. */
-export function metadataOf(
-  { table_name, key }: Source,
-  version: Version,
-  region?: string | null,
-): Metadata[] {
-  const bytes = new TextEncoder().encode(version.value);
-  // As a stream, the decoder keeps to itself a character that the cut has halved.
-  const start = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes.subarray(0, SHOWN_BYTES), {
-    stream: true,
-  });
-  return [
-    { name: "key", value: key },
-    { name: "value", value: start },
-    { name: "created", value: version.created },
-    { name: "size", value: String(bytes.length) },
-    { name: "table", value: table_name },
-    ...(region ? [{ name: "region", value: region }] : []),
-  ];
+  const ofEnvironment = process.env[name];
+  if (ofEnvironment && !REGION.test(ofEnvironment)) {
+    throw new Error(
+      `${name}: ${JSON.stringify(ofEnvironment)} is not a valid AWS region (example: eu-west-1)`,
+    );
+  }
+  if (ofEnvironment) return ofEnvironment;
+  // Where the source gives the credentials, no shared file is opened.
+  if (source.access_key || hasToken) return DEFAULT_REGION;
+  const { profileRegion } = await import("./credentials.ts");
+  return (await profileRegion(source.profile ?? undefined)) ?? DEFAULT_REGION;
 }

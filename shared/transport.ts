@@ -2,7 +2,9 @@ import { type AttributeValue, DynamoDBClient } from "@aws-sdk/client-dynamodb";
 import { version } from "../package.json";
 import { type Connection, givenCredentials } from "./connection.ts";
 import { bytesOf, dynamodbJson, type JsonObject, unexpected } from "./answer.ts";
-import { codeOf, neverSent } from "./errors.ts";
+import { spanText } from "./created.ts";
+import { ATTEMPT_MS, codeOf, neverSent } from "./errors.ts";
+import { requireProxies } from "./proxy.ts";
 
 /** A connection in use. */
 export interface Table extends Connection {
@@ -54,8 +56,6 @@ interface HttpRequest {
   body?: string | Uint8Array<ArrayBuffer>;
 }
 
-const ATTEMPT_MS = 10_000;
-
 /** Beyond this the worker's clock is taken for wrong. */
 const CLOCK_ERROR_MS = 60_000;
 
@@ -92,6 +92,7 @@ class NativeSha256 {
  */
 export function openTable(connection: Connection, { isForPut = false } = {}): Table {
   const { region, endpoint, roleArns, webIdentityToken, caCerts } = connection;
+  requireProxies();
   // At its first TLS connection, fetch's thread reads the trusted certificates. With one that is refused at once,
   // it does so while the first request is prepared, and a check takes a fifth less. (To the endpoint itself, Bun
   // connects ahead only where the URL has a port: https://github.com/oven-sh/bun/issues/19626.)
@@ -116,8 +117,8 @@ export function openTable(connection: Connection, { isForPut = false } = {}): Ta
     defaultsMode: "standard",
     disableClockSkewCorrection: false,
     endpointDiscoveryEnabled: false,
-    useDualstackEndpoint: connection.useDualstack,
-    useFipsEndpoint: connection.useFips,
+    useDualstackEndpoint: connection.useDualstack && !endpoint,
+    useFipsEndpoint: connection.useFips && !endpoint,
   });
   for (const name of UNUSED_MIDDLEWARE) {
     if (!client.middlewareStack.remove(name)) throw new Error(`the AWS SDK has no ${name} any more`);
@@ -148,9 +149,8 @@ export function dateOf({ date }: Pick<Table, "date">): number | undefined {
 function setDate(table: Table, time: number): void {
   const ahead = Date.now() - time;
   if (table.date === undefined && Math.abs(ahead) > CLOCK_ERROR_MS) {
-    const minutes = Math.round(Math.abs(ahead) / 60_000);
     table.warn?.(
-      `this worker's clock is ${minutes} minutes ${ahead > 0 ? "ahead of" : "behind"} DynamoDB's, whose time is used instead`,
+      `this worker's clock is ${spanText(Math.abs(ahead))} ${ahead > 0 ? "ahead of" : "behind"} DynamoDB's, whose time is used instead`,
     );
   }
   table.date = { time, at: performance.now() };
@@ -180,7 +180,8 @@ async function handle(table: Table, request: HttpRequest, attempt: Partial<Attem
       // Else an environment variable makes Bun print requests, with their tokens and values.
       verbose: false,
       signal: AbortSignal.timeout(Math.max(left, 0)),
-      ...(table.caCerts && { tls: { ca: await trusted(table.caCerts) } }),
+      // Verified whatever NODE_TLS_REJECT_UNAUTHORIZED says.
+      tls: { rejectUnauthorized: true, ...(table.caCerts && { ca: await trusted(table.caCerts) }) },
     });
     const bytes = await bytesOf(response);
     table.debug?.(`${what} HTTP ${response.status}, ${bytes.length} bytes, ${elapsed(start)}`);
@@ -190,7 +191,8 @@ async function handle(table: Table, request: HttpRequest, attempt: Partial<Attem
   } catch (error) {
     table.debug?.(`${what} ${codeOf(error) ?? String(error)}, ${elapsed(start)}`);
     attempt.isUnanswered = !neverSent(error);
-    throw error;
+    // STS's clients give no options that the host could be left on.
+    throw Object.assign(Object(error), { host });
   }
 }
 

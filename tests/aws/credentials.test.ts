@@ -200,19 +200,19 @@ describeSubjects("credentials", ({ createTable, run, answerOf }) => {
       "a role",
       { role_arn: role("refused") },
       {},
-      /^the role arn:aws:iam::123456789012:role\/refused cannot be assumed; check its trust policy and source\.external_id \(STS says: AccessDenied: not authorized to perform: sts:AssumeRole\)$/,
+      /^the role arn:aws:iam::123456789012:role\/refused cannot be assumed; check its trust policy and source\.external_id \(STS: AccessDenied: not authorized to perform: sts:AssumeRole\)$/,
     ],
     [
       "a token",
       { role_arn: role("refused") },
       { web_identity_token: "marker-of-a-token" },
-      /^the web identity cannot take the role arn:aws:iam::123456789012:role\/refused; check its trust policy \(STS says: AccessDenied/,
+      /^params\.web_identity_token cannot assume the role arn:aws:iam::123456789012:role\/refused; check its trust policy \(STS: AccessDenied/,
     ],
     [
       "a profile that is not there",
       { profile: "none", access_key: undefined, secret_key: undefined },
       {},
-      /^no AWS credentials are found in the profile none$/,
+      /^source\.profile: the profile "none" was not found in the shared AWS files$/,
     ],
   ])("what STS refuses is told in one line: %s", async (_, fields, params, line) => {
     await using table = await createTable();
@@ -242,7 +242,7 @@ describeSubjects("credentials", ({ createTable, run, answerOf }) => {
     );
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: ["DynamoDB refuses the session token of the role that was assumed: it has expired"],
+      stderr: ["DynamoDB rejected the session token of the assumed role: it has expired"],
     });
   });
 

@@ -6,7 +6,8 @@ import { describeSubjects } from "../support/subjects.ts";
 import { createTable as createTestTable, type TestTable } from "../support/table.ts";
 
 const EVER = Infinity;
-const LIMIT_MS = 62_000;
+/** Of a step's 60 s, and what it takes to start one of many. */
+const LIMIT_MS = 65_000;
 
 /** Every request of every step: what a check with and without a version and a put ask. */
 const places: { step: StepName; withVersion?: boolean; operation: string; from: number }[] = [
@@ -39,9 +40,15 @@ describeSubjects("with a fault", ({ createTable, run }) => {
         ? { source, params: { value: "3" } }
         : { source, version: place.withVersion ? old : null };
     const start = performance.now();
-    const { status, stdout, stderr } = await run(place.step, request, {
+    const {
+      status,
+      stdout,
+      stderr: lines,
+    } = await run(place.step, request, {
       words: place.step === "out" ? ["/tmp"] : [],
     });
+    // An answer's date may be part of the fault.
+    const stderr = lines.filter((line) => !line.startsWith("warning: this worker's clock is "));
     expect(performance.now() - start).toBeLessThan(LIMIT_MS);
     const items = (await table.items()).map(({ created, value }) => ({ created, value }) as Version);
     const put = items.filter(({ value }) => value === "3");
@@ -96,7 +103,7 @@ describeSubjects("with a fault", ({ createTable, run }) => {
 });
 
 // From dist alone: it takes a minute, and what counts it is the same everywhere.
-test("silence at one request after another ends a put within a minute", async () => {
+test.concurrent("silence at one request after another ends a put within a minute", async () => {
   await using table = await createTestTable(await startDynalite());
   const silence: Fault = { kind: "silence" };
   await using behind = await startFaultyProxy(table.source.endpoint, silence, {
@@ -115,8 +122,9 @@ test("silence at one request after another ends a put within a minute", async ()
   expect(await dist.run("out", request, { words: ["/tmp"] })).toEqual({
     status: 1,
     stdout: "",
-    stderr: [expect.stringMatching(/ gave no answer to dynamodb:UpdateItem in time; /)],
+    stderr: [expect.stringMatching(/ gave no answer within 10 s \(\d attempts?\); /)],
   });
-  expect(performance.now() - start).toBeLessThan(LIMIT_MS);
+  // 45 s: after that a put sends nothing new.
+  expect(performance.now() - start).toBeLessThan(47_000);
   expect(await table.items()).toEqual([]);
 }, 90_000);

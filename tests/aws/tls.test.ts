@@ -27,7 +27,7 @@ describeSubjects("an endpoint with a certificate of a private authority", ({ cre
       answer: "",
       stderr: [
         expect.stringMatching(
-          /^the certificate of 127\.0\.0\.1:\d+ is not trusted \(\w+\); give its CA in source\.ca_certs/,
+          /^the certificate of 127\.0\.0\.1:\d+ is not trusted \(\w+\): add its CA to source\.ca_certs/,
         ),
       ],
     });
