@@ -8,5 +8,9 @@ await runStep({
   folder: "SOURCES",
   example: { params: { value: "package-1.2" } },
   request: OutRequest,
+  hasValueOption: true,
+  valueIn: ({ version }) => version.value,
+  undelivered: ({ version }, { params }) =>
+    params.get_latest ? undefined : `the value is stored as of ${version.created}`,
   run: put,
 });

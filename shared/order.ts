@@ -1,18 +1,18 @@
 import type { AttributeValue } from "@aws-sdk/client-dynamodb";
-import { compareCreated, FIRST_ISO, HEAD_CREATED, isoCreated, type Timed, timeOf } from "./created.ts";
 import {
-  claimPlace,
-  deleteItem,
-  type NewItem,
-  putItem,
-  queryPage,
-  type Reading,
-  textOf,
-  timed,
-} from "./dynamodb.ts";
+  compareCreated,
+  FIRST_ISO,
+  HEAD_CREATED,
+  isoCreated,
+  spanText,
+  type Timed,
+  timeOf,
+} from "./created.ts";
+import { claimPlace, deleteItem, type NewItem, putItem, queryPage, type Reading, timed } from "./dynamodb.ts";
 import { awsCommand, shellWord } from "./errors.ts";
 import { newestIsoItems, newestOldStyleItems, takeItems } from "./history.ts";
 import { hasTime, pauseAfter } from "./retry.ts";
+import { versionOf } from "./versions.ts";
 import { dateOf, type Item, now, type Table } from "./transport.ts";
 
 /** How a put went. */
@@ -33,10 +33,10 @@ export interface Newest {
 /** What a put goes by. */
 export interface PutOptions {
   /**
-   * What to put after the newest version (undefined: the key has none), decided anew at each look; undefined: the
-   * newest value is already the right one. What it throws ends the put.
+   * What to put after the newest version, decided anew at each look; undefined: the newest value is already the right
+   * one. Without any version it is told whether the key has no item at all. What it throws ends the put.
    */
-  decide: (newest: Newest | undefined) => Promise<string | undefined> | string | undefined;
+  decide: (newest: Newest | undefined, isEmpty: boolean) => string | undefined;
   /** Whether that decision needs the newest value. */
   needsNewest: boolean;
   /** Whether the item must directly follow the version that the decision was made on. */
@@ -52,13 +52,15 @@ export interface PutOptions {
 interface Look {
   newest: TimedItem | undefined;
   version: Newest | undefined;
+  /** Whether the key has no item of any kind. */
+  isEmpty: boolean;
   putNext: AttributeValue | undefined;
 }
 
 const HOUR_MS = 60 * 60 * 1000;
 const FAR_AHEAD_MS = 5 * 60 * 1000;
 const MOST_DELETED = 100;
-const REPAIR_SECTION = "Versions from the future";
+const REPAIR_SECTION = "Repair a history from the future";
 const FIRST_NOW = Date.UTC(2000, 0);
 /** Concourse kills a step 10 s after it has asked it to end. */
 const SETTLE_MS = 5000;
@@ -79,7 +81,7 @@ export async function putNewest(table: Table, options: PutOptions): Promise<Put>
     if (losses > 0) await pauseAfter(losses);
     if (!hasTime(table)) throw new Error(overtaken(table, losses));
     const found = await look(table, options);
-    const value = await decide(found.version);
+    const value = decide(found.version, found.isEmpty);
     if (value === undefined && found.version) return { ...found.version, written: false };
     const created = await nextPlace(table, found, options);
     if (value === undefined || created === undefined) continue;
@@ -142,8 +144,13 @@ export async function deleteOldest(table: Table, keep: number, justPut: string):
 /** The newest item, and what the head claims. Old-style items, which are in no order, are read only where there are any. */
 async function look(table: Table, { needsNewest, mustFollow }: PutOptions): Promise<Look> {
   const attributes = needsNewest ? ["created", "value"] : ["created"];
-  const [newestIso, { items: lastOldStyle }] = await Promise.all([
-    newestIsoItem(table, { attributes }),
+  let hasIso = false;
+  const read = (item: Item) => {
+    hasIso = true;
+    return timed(item);
+  };
+  const [[newestIso], { items: lastOldStyle }] = await Promise.all([
+    newestIsoItems(table, 1, read, { attributes }),
     queryPage(
       table,
       { from: "0", to: HEAD_CREATED },
@@ -158,9 +165,10 @@ async function look(table: Table, { needsNewest, mustFollow }: PutOptions): Prom
   if (mustFollow && isClaimed(putNext, newest)) {
     newest = await newestOf(table, await newestIsoItem(table, { attributes }), hasOldStyle, { attributes });
   }
-  if (!needsNewest || newest === undefined) return { newest, version: undefined, putNext };
-  const version = versionOf(newest) ?? versionOf(await newestVersion(table, newest, hasOldStyle));
-  return { newest, version, putNext };
+  const isEmpty = !hasIso && !hasOldStyle;
+  if (!needsNewest || newest === undefined) return { newest, version: undefined, isEmpty, putNext };
+  const version = versionIn(newest) ?? versionIn(await newestVersion(table, newest, hasOldStyle));
+  return { newest, version, isEmpty, putNext };
 }
 
 type TimedItem = Timed & { item: Item };
@@ -182,7 +190,12 @@ async function newestOf(
     const found = timed(item);
     return found && found.time <= latest ? found : undefined;
   };
-  const oldStyle = await newestOldStyleItems(table, { count: 1, since: newestIso?.time }, read, reading);
+  const oldStyle = await newestOldStyleItems(
+    table,
+    { count: 1, since: newestIso?.time, until: Math.max(latest, newestIso?.time ?? 0) },
+    read,
+    reading,
+  );
   return [...(newestIso ? [newestIso] : []), ...oldStyle].toSorted(compareCreated).at(-1);
 }
 
@@ -198,11 +211,9 @@ async function newestVersion(
   return version && compareCreated(version, newest) < 0 ? version : undefined;
 }
 
-function versionOf(found: TimedItem | undefined): Newest | undefined {
-  const value = textOf(found?.item.value);
-  return found && value !== undefined && !value.includes("\0")
-    ? { created: found.created, value }
-    : undefined;
+function versionIn(found: TimedItem | undefined): Newest | undefined {
+  const version = found && versionOf(found.item);
+  return typeof version === "object" ? version : undefined;
 }
 
 function isClaimed(putNext: AttributeValue | undefined, newest: Timed | undefined): boolean {
@@ -235,7 +246,9 @@ async function nextPlace(
     );
   }
   if (outcome === "denied") {
-    warn("puts at the same time may be missed by readers: allow dynamodb:UpdateItem in the IAM policy");
+    warn(
+      "readers may miss versions that are put at the same time: allow dynamodb:UpdateItem in the IAM policy",
+    );
   }
   return outcome === "overtaken" ? undefined : created;
 }
@@ -247,11 +260,10 @@ function overtaken({ tableName, region }: Table, losses: number): string {
 function warnOfFuture(table: Table, created: string, warn: PutOptions["warn"]): void {
   const ahead = (timeOf(created) ?? 0) - now(table);
   if (ahead <= FAR_AHEAD_MS) return;
-  const minutes = Math.round(ahead / 60_000);
   warn(
     dateOf(table) === undefined
-      ? `the key's newest version is ${minutes} minutes ahead of this worker's clock, and the new one, of ${created}, follows it: either this worker's clock is behind, or another's was ahead (README, "${REPAIR_SECTION}")`
-      : `the key's history is ${minutes} minutes ahead of the time, and the new version, of ${created}, follows it. ${repair(table)}`,
+      ? `the key's newest version is ${spanText(ahead)} ahead of this worker's clock, and the new one, of ${created}, follows it: either this worker's clock is behind, or another's was ahead (README, "${REPAIR_SECTION}")`
+      : `the key's history is ${spanText(ahead)} ahead of the time, and the new version, of ${created}, follows it. ${repair(table)}`,
   );
 }
 

@@ -23,13 +23,14 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     return (await answerOf<Answer>("out", request, { words })).version;
   };
 
-  test.each<[string, Version[]]>([
-    ["an empty key", []],
-    ["a used key", [{ created: "2026-01-01T00:00:00.000Z", value: "0" }]],
-    ["a key with old-style items", [{ created: "01/01/2026 00:00:00", value: "0" }]],
-    ["a key ahead of the clock", [{ created: ago(-HOUR), value: "0" }]],
-  ])("24 puts at once on %s: each is stored once, at a place of its own", async (_, items) => {
+  test.each<[string, () => Version[]]>([
+    ["an empty key", () => []],
+    ["a used key", () => [{ created: "2026-01-01T00:00:00.000Z", value: "0" }]],
+    ["a key with old-style items", () => [{ created: "01/01/2026 00:00:00", value: "0" }]],
+    ["a key ahead of the clock", () => [{ created: ago(-HOUR), value: "0" }]],
+  ])("24 puts at once on %s: each is stored once, at a place of its own", async (_, given) => {
     await using table = await createTable();
+    const items = given();
     await table.add(...items);
     const values = Array.from({ length: 24 }, (__, index) => `value ${index}`);
     const versions = await Promise.all(values.map((value) => put(table, value)));
@@ -39,16 +40,17 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     expect((await table.head())?.put_next).toBe(stored.at(-1)?.created as string);
   });
 
-  test.each<[string, string, string[]]>([
-    ["a minute", ago(-MINUTE), []],
-    ["ten minutes", ago(-10 * MINUTE), ["warning: the key's history is 10 minutes ahead of the time"]],
+  test.each<[string, () => string, string[]]>([
+    ["a minute", () => ago(-MINUTE), []],
+    ["ten minutes", () => ago(-10 * MINUTE), ["warning: the key's history is 10 minutes ahead of the time"]],
     [
       "ten minutes, old-style",
-      oldStyleCreated(Date.now() + 10 * MINUTE),
+      () => oldStyleCreated(Date.now() + 10 * MINUTE),
       ["warning: the key's history is 10 minutes ahead of the time"],
     ],
-  ])("follows a newest item that is ahead of the clock by %s", async (_, newest, lines) => {
+  ])("follows a newest item that is ahead of the clock by %s", async (_, spell, lines) => {
     await using table = await createTable();
+    const newest = spell();
     await table.add({ created: newest, value: "newest" }, { created: ago(HOUR), value: "older" });
     const { status, stdout, stderr } = await run(
       "out",
@@ -67,12 +69,13 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     ]);
   });
 
-  test.each<[string, string, string]>([
-    ["fresh", ago(50), ago(MINUTE)],
-    ["old", ago(48 * HOUR), ago(49 * HOUR)],
-    ["of a clock that is ahead", ago(-MINUTE), ago(MINUTE)],
-  ])("fills a claim that was left behind, %s", async (_, place, newest) => {
+  test.each<[string, number, number]>([
+    ["fresh", 50, MINUTE],
+    ["old", 48 * HOUR, 49 * HOUR],
+    ["of a clock that is ahead", -MINUTE, MINUTE],
+  ])("fills a claim that was left behind, %s", async (_, placeAge, newestAge) => {
     await using table = await createTable();
+    const [place, newest] = [ago(placeAge), ago(newestAge)];
     await table.add({ created: newest, value: "0" });
     await table.claim(place);
     expect(await put(table, "1")).toEqual({ value: "1", created: place });
@@ -241,29 +244,34 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
   });
 
   describe("keep", () => {
-    test.each<[string, number | string, Version[], string[]]>([
-      ["1", 1, hoursAgo(9, 8, 7), ["7 hours", "new"]],
-      ["2", 2, hoursAgo(9, 8, 7), ["7 hours", "new"]],
-      ["3, as text", "3", hoursAgo(9, 8, 7), ["8 hours", "7 hours", "new"]],
-      ["4", 4, hoursAgo(9, 8, 7), ["9 hours", "8 hours", "7 hours", "new"]],
-      ["more than there are", 100, hoursAgo(9), ["9 hours", "new"]],
+    test.each<[string, number | string, () => Version[], string[]]>([
+      ["1", 1, () => hoursAgo(9, 8, 7), ["7 hours", "new"]],
+      ["2", 2, () => hoursAgo(9, 8, 7), ["7 hours", "new"]],
+      ["3, as text", "3", () => hoursAgo(9, 8, 7), ["8 hours", "7 hours", "new"]],
+      ["4", 4, () => hoursAgo(9, 8, 7), ["9 hours", "8 hours", "7 hours", "new"]],
+      ["more than there are", 100, () => hoursAgo(9), ["9 hours", "new"]],
       [
         "1, with items less than an hour old",
         1,
-        hoursAgo(9, 8, 0.9, 0.5),
+        () => hoursAgo(9, 8, 0.9, 0.5),
         ["8 hours", "0.9 hours", "0.5 hours", "new"],
       ],
       [
         "1, with the next newer item less than an hour old",
         1,
-        hoursAgo(9, 0.5),
+        () => hoursAgo(9, 0.5),
         ["9 hours", "0.5 hours", "new"],
       ],
-      ["2, of old-style items", 2, oldHoursAgo(9, 8, 7, 6), ["6 hours", "new"]],
-      ["3, of both spellings", 3, [...oldHoursAgo(9, 7), ...hoursAgo(8, 6)], ["7 hours", "6 hours", "new"]],
+      ["2, of old-style items", 2, () => oldHoursAgo(9, 8, 7, 6), ["6 hours", "new"]],
+      [
+        "3, of both spellings",
+        3,
+        () => [...oldHoursAgo(9, 7), ...hoursAgo(8, 6)],
+        ["7 hours", "6 hours", "new"],
+      ],
     ])("%s", async (_, keep, items, left) => {
       await using table = await createTable();
-      await table.add(...items);
+      await table.add(...items());
       const source = { ...table.source, keep };
       const { status, stderr } = await run("out", { source, params: { value: "new" } }, { words });
       expect({ status, stderr }).toEqual({ status: 0, stderr: [] });
