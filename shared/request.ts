@@ -1,5 +1,21 @@
 import * as v from "valibot";
-import type { RequestSchema } from "./schema.ts";
+import { isSecret } from "./fields.ts";
+import { CheckRequest, InRequest, OutRequest, type RequestSchema } from "./schema.ts";
+
+/** What other resources and tools call a field of `source`. */
+const OTHER_NAMES: Record<string, string> = {
+  aws_access_key_id: "access_key",
+  access_key_id: "access_key",
+  aws_secret_access_key: "secret_key",
+  secret_access_key: "secret_key",
+  aws_session_token: "session_token",
+  aws_region: "region",
+  region_name: "region",
+  table: "table_name",
+};
+
+/** How much of a name may differ from a field's for the field to be what was meant. */
+const MOST_DIFFERENT = 0.5;
 
 /** The fields of `source` and, where a request has them, of `params`, by name. */
 export function fieldsOf(schema: RequestSchema): Record<string, v.ObjectEntries> {
@@ -10,50 +26,96 @@ export function fieldsOf(schema: RequestSchema): Record<string, v.ObjectEntries>
   };
 }
 
-/** The request in a parsed JSON document; throws an AggregateError of every mistake in it, by path and with none of its values. */
+/** The strings of a document that no line on stderr may show: its fields that are secret. */
+export function secretsOf(document: unknown): string[] {
+  return Object.entries(fieldsOf(OutRequest)).flatMap(([part, fields]) =>
+    Object.entries(fields)
+      .filter(([, field]) => isSecret(field))
+      .map(([name]) => Object(Object(document)[part])[name])
+      .filter((given) => typeof given === "string"),
+  );
+}
+
+/**
+ * The request in a parsed JSON document; throws an AggregateError of every mistake in it, by path. `warn` is told of a
+ * part of the request that is nearly `source`, `version` or `params`.
+ */
 export function parseRequest<Schema extends RequestSchema>(
   schema: Schema,
   document: unknown,
+  warn: (message: string) => void,
 ): v.InferOutput<Schema> {
-  if (Array.isArray(document)) throw new Error("request: is a list; a JSON object is needed");
+  if (Array.isArray(document)) throw new Error("the request must be a JSON object, got an array");
   const parsed = v.safeParse(schema, document);
-  const mistakes = (parsed.issues ?? []).map(
-    (issue) => `${v.getDotPath(issue) ?? "request"}: ${issue.message}`,
-  );
+  const { version, params } = Object(document);
+  const mistakes = (parsed.issues ?? [])
+    .map((issue) => ({ path: v.getDotPath(issue) ?? "the request", message: issue.message }))
+    // valibot takes an array for an object.
+    .filter(({ path }) => !(Array.isArray(version) && path.startsWith("version.")))
+    .map(({ path, message }) => worded(path, message));
+  if (Array.isArray(version)) {
+    mistakes.push("version: must be an object, got an array; pass its last element (jq '.[-1]')");
+  }
   for (const [part, fields] of Object.entries(fieldsOf(schema))) {
-    mistakes.push(...unknownFields(part, Object(document)[part], Object.keys(fields)));
+    mistakes.push(...unknownFields(schema, part, Object(document)[part], Object.keys(fields)));
+  }
+  if (schema === CheckRequest && Object(params).web_identity_token !== undefined) {
+    mistakes.push("params.web_identity_token belongs to put steps, not to checks");
   }
   if (!parsed.success || mistakes.length > 0) {
-    throw new AggregateError(mistakes.map((mistake) => new Error(mistake)));
+    throw new AggregateError([...new Set(mistakes)].map((mistake) => new Error(mistake)));
+  }
+  for (const name of Object.keys(Object(document))) {
+    const meant = nearest(name, ["source", "version", "params"]);
+    if (meant !== undefined && meant !== name) {
+      warn(`unknown request field ${JSON.stringify(name)} ignored; did you mean ${JSON.stringify(meant)}?`);
+    }
   }
   return parsed.output;
 }
 
-/** valibot takes a list for an object, and stops at the first unknown field or does not see it. */
-function unknownFields(part: string, given: unknown, known: string[]): string[] {
-  if (typeof given !== "object" || given === null) return [];
-  if (Array.isArray(given)) return [`${part}: is a list; an object is needed`];
-  return Object.keys(given)
-    .filter((name) => !known.includes(name))
-    .map(
-      (name) =>
-        `${part}.${oneWord(name)}: ${misplaced(part, name) ?? `is unknown; the nearest known field is ${nearest(name, known)}`}`,
-    );
+/** "source.endpoint must start with …", but "params: only one of …". */
+function worded(path: string, message: string): string {
+  return `${path}${/^(must|is|requires|contains|contradicts|cannot) /.test(message) ? "" : ":"} ${message}`;
 }
 
-function misplaced(part: string, name: string): string | undefined {
-  if (part !== "source" || name !== "web_identity_token") return undefined;
-  return "belongs in the params of a put: each token is a new text, and a source with a new text has a new history";
+/** valibot stops at the first unknown field or does not see it. */
+function unknownFields(schema: RequestSchema, part: string, given: unknown, known: string[]): string[] {
+  if (typeof given !== "object" || given === null) return [];
+  if (Array.isArray(given)) return [`${part} must be an object, got an array`];
+  return Object.keys(given)
+    .filter((name) => !known.includes(name))
+    .map((name) => `${part}.${oneWord(name)} ${misplaced(schema, part, name) ?? unknown(name, known)}`);
+}
+
+function unknown(name: string, known: string[]): string {
+  const meant = OTHER_NAMES[name.toLowerCase()];
+  const field = meant !== undefined && known.includes(meant) ? meant : nearest(name, known);
+  return field === undefined
+    ? `is not a field; the fields are ${known.join(", ")}`
+    : `is not a field; did you mean ${field}?`;
+}
+
+function misplaced(schema: RequestSchema, part: string, name: string): string | undefined {
+  if (part === "source" && name === "web_identity_token") {
+    return "belongs to params of a put: Concourse treats a changed source as a new resource, and each token is new";
+  }
+  if (part !== "params") return undefined;
+  const [own, other] = schema === InRequest ? ["get", "put"] : ["put", "get"];
+  const isOther = name in (fieldsOf(schema === InRequest ? OutRequest : InRequest).params ?? {});
+  return isOther ? `belongs to ${other} steps, not ${own} steps` : undefined;
 }
 
 function oneWord(name: string): string {
   return /^[\w-]{1,100}$/.test(name) ? name : JSON.stringify(name.slice(0, 100));
 }
 
-function nearest(name: string, known: string[]): string {
+/** The one of some names that was meant by another; undefined where none is near. */
+function nearest(name: string, known: string[]): string | undefined {
   const given = name.slice(0, 100).toLowerCase();
   const distanceTo = (field: string) => editDistance(given, field) / Math.max(given.length, field.length);
-  return known.reduce((best, field) => (distanceTo(field) < distanceTo(best) ? field : best));
+  const field = known.reduce((best, one) => (distanceTo(one) < distanceTo(best) ? one : best));
+  return distanceTo(field) <= MOST_DIFFERENT ? field : undefined;
 }
 
 /** How many characters to insert, delete or replace to make one word of the other (Levenshtein). */

@@ -1,4 +1,19 @@
 import * as v from "valibot";
+import {
+  count,
+  filled,
+  flag,
+  isNot,
+  kindOf,
+  mustBe,
+  optional,
+  path,
+  required,
+  secret,
+  storable,
+  text,
+  value,
+} from "./fields.ts";
 
 /** How many versions a check without a version gives back, unless `source.history` says otherwise. */
 export const DEFAULT_HISTORY = 1000;
@@ -9,138 +24,119 @@ export const REGION = /^[a-z\d]([a-z\d-]{0,61}[a-z\d])?$/i;
 /** The attributes that mean something here, so that none of them can be the partition key. */
 const OWN_ATTRIBUTES = ["created", "value", "put_id", "put_next", "put_build"];
 
-const text = v.string(needs("a text in quotes is needed"));
-const filled = v.pipe(text, v.minLength(1, "is empty"));
-const storable = v.pipe(
-  text,
-  v.check((given) => given.isWellFormed(), "has half of a surrogate pair in it, which UTF-8 cannot hold"),
-  v.check((given) => !given.includes("\0"), "has a NUL character in it, which Concourse cannot store"),
-);
-const secret = v.pipe(
-  text,
-  v.regex(/^[!-~]+$/, "is empty, or has white space or a non-ASCII character in it"),
-);
-
-const QUOTED = "a text in quotes is needed, since YAML reads 1.10 as 1.1 and yes as true";
-const value = v.union(
-  [storable, v.pipe(v.number(), v.safeInteger(needs(QUOTED)), v.transform(String))],
-  needs(QUOTED),
-);
-
-const AT_LEAST_ONE = "a whole number of at least 1 is needed";
-const count = v.union(
-  [
-    v.pipe(v.number(), v.safeInteger(AT_LEAST_ONE), v.minValue(1, AT_LEAST_ONE)),
-    v.pipe(v.string(), v.regex(/^[1-9]\d{0,14}$/, AT_LEAST_ONE), v.transform(Number)),
-  ],
-  needs(AT_LEAST_ONE),
-);
-
-const flag = v.union(
-  [
-    v.boolean(),
-    v.pipe(
-      v.picklist(["true", "false"]),
-      v.transform((given) => given === "true"),
-    ),
-  ],
-  needs("true or false is needed"),
-);
-
-const roleArn = v.pipe(
-  v.string(noRole),
-  v.regex(/^arn:[\w-]+:iam::\d{12}:role\/[!-~]+$/, "is no ARN of a role"),
-);
+const A_ROLE = "a valid role ARN (example: arn:aws:iam::123456789012:role/concourse)";
+const roleArn = v.pipe(v.string(notRole), v.regex(/^arn:[\w-]+:iam::\d{12}:role\/[!-~]+$/, isNot(A_ROLE)));
 
 /** Of what a union has not taken, valibot tells only that. */
-function noRole({ input }: { input: unknown }): string {
-  if (Array.isArray(input)) return "has something in it that is no ARN of a role";
-  return `${kindOf(input)}; the ARN of a role is needed, or a list of them`;
+function notRole({ input }: { input: unknown }): string {
+  if (Array.isArray(input)) return `contains something that is not ${A_ROLE}`;
+  return `must be a role ARN or an array of them, got ${kindOf(input)}`;
 }
 
-const sourceFields = {
+const tableFields = {
   table_name: required(
     v.pipe(
       text,
       v.regex(
-        /^([\w.-]{3,255}|arn:[!-~]+)$/,
-        "is no name of a DynamoDB table (3 to 255 letters, digits, dots, dashes, underscores) and no ARN",
+        /^([\w.-]{3,255}|arn:[\w-]+:dynamodb:[\w-]+:\d{12}:table\/[\w.-]{3,255})$/,
+        isNot("a valid table name (3 to 255 letters, digits, dots, dashes, underscores) or table ARN"),
       ),
     ),
-    "the table's name or ARN",
+    "name or ARN of the table",
   ),
   partition_key: required(
     v.pipe(
       filled,
-      v.maxBytes(255, "is longer than the 255 bytes that an attribute's name may have"),
+      v.maxBytes(255, "must not be longer than 255 bytes, DynamoDB's limit for an attribute's name"),
       v.check(
         (name) => !OWN_ATTRIBUTES.includes(name),
-        `is an attribute of the resource's own (${OWN_ATTRIBUTES.join(", ")})`,
+        `must not be an attribute that this resource uses itself (${OWN_ATTRIBUTES.join(", ")})`,
       ),
     ),
-    "the name of the table's partition-key attribute",
+    "name of the table's partition-key attribute",
   ),
   key: required(
     v.pipe(
       storable,
-      v.minLength(1, "is empty"),
-      v.maxBytes(2048, "is longer than the 2048 bytes that a partition key may have"),
+      v.minLength(1, "must not be empty"),
+      v.maxBytes(2048, "must not be longer than 2048 bytes, DynamoDB's limit for a partition key"),
     ),
-    "the value of the partition key",
+    "value of the partition key",
   ),
   region: optional(
-    v.pipe(text, v.regex(REGION, "is no AWS region, such as eu-west-1")),
-    "the table's region; else AWS_REGION, AWS_DEFAULT_REGION, us-east-1",
+    v.pipe(text, v.regex(REGION, isNot("a valid AWS region (example: eu-west-1)"))),
+    "the table's region; default: the table ARN's, AWS_REGION, …, us-east-1",
   ),
-  access_key: optional(secret, "an access key id; without it, AWS's default credential chain"),
-  secret_key: optional(secret, "the access key's secret"),
-  session_token: optional(secret, "the session token of temporary keys"),
-  profile: optional(filled, "a profile of the shared AWS files; without it and a key, AWS's default chain"),
+};
+
+const credentialFields = {
+  access_key: secret("access key ID; default: AWS's credential chain"),
+  secret_key: secret("secret access key"),
+  session_token: secret("session token of temporary keys"),
+  profile: optional(filled, "profile in the shared AWS files"),
   role_arn: optional(
-    v.union([roleArn, v.pipe(v.array(roleArn), v.minLength(1, "is an empty list"))], noRole),
-    "a role to assume, or a list of roles to assume in turn",
+    v.union([roleArn, v.pipe(v.array(roleArn), v.minLength(1, "must not be an empty array"))], notRole),
+    "role to assume, or an array of roles to assume in turn",
   ),
   external_id: optional(
-    v.pipe(text, v.regex(/^[\w+=,.@:/-]{2,1224}$/, "is no external id that STS takes")),
-    "the external id for those roles",
-  ),
-  role_session_name: optional(
     v.pipe(
       text,
-      v.regex(/^[\w+=,.@-]{2,64}$/, "is no session name that STS takes (2 to 64 of a-z, A-Z, 0-9, _+=,.@-)"),
+      v.regex(/^[\w+=,.@:/-]{2,1224}$/, isNot("a valid external ID (2 to 1224 of A-Za-z0-9_+=,.@:/-)")),
     ),
-    "the session's name; else the pipeline's and the job's in out, the resource's own in check",
+    "external ID for these roles",
   ),
+  role_session_name: optional(
+    v.pipe(text, v.regex(/^[\w+=,.@-]{2,64}$/, isNot("a valid session name (2 to 64 of A-Za-z0-9_+=,.@-)"))),
+    "session name; default: pipeline and job in a put",
+  ),
+};
+
+const networkFields = {
   endpoint: optional(
-    v.pipe(text, v.check(isEndpoint, "is no http or https URL, or has a user, query or fragment in it")),
-    "the URL of a VPC endpoint, DynamoDB Local or any compatible engine",
+    v.pipe(
+      text,
+      v.check((given) => /^https?:\/\//.test(given), "must start with http:// or https://"),
+      v.check(
+        (given) => !/^https?:\/\//.test(given) || isEndpoint(given),
+        "must be a URL without user, query and fragment",
+      ),
+    ),
+    "URL of a VPC endpoint or a compatible engine",
   ),
-  use_fips: optional(flag, "true: the region's FIPS endpoint"),
-  use_dualstack: optional(flag, "true: the region's endpoint for IPv4 and IPv6"),
-  initial_value: optional(value, "what check offers while the key has no item"),
-  history: optional(count, `how many versions a check without a version gives back; else ${DEFAULT_HISTORY}`),
+  use_fips: optional(flag, "true: use the region's FIPS endpoints"),
+  use_dualstack: optional(flag, "true: use the region's IPv4-and-IPv6 endpoints"),
   ca_certs: optional(
     v.array(
-      v.pipe(
-        text,
-        v.check(isCertificates, "is no PEM certificate; its lines have to be kept, as YAML does after |"),
-      ),
-      needs("a list of PEM texts is needed"),
+      v.pipe(text, v.check(isCertificates, "is not a PEM certificate; paste its text (YAML |), not a path")),
+      mustBe("an array of PEM certificates"),
     ),
-    "a list of certificates (PEM) to trust besides the system's",
+    "PEM certificates to trust besides the system's",
   ),
-  keep: optional(count, "how many of the newest items a put leaves, besides those of the last hour"),
-  debug: optional(flag, "true: tells on stderr what is asked of AWS and how long that takes"),
+  debug: optional(flag, "true: log each AWS request to stderr"),
+};
+
+const historyFields = {
+  initial_value: optional(value, "what check offers while the key has no item"),
+  history: optional(count, `versions that a check without a version returns; default: ${DEFAULT_HISTORY}`),
+  keep: optional(count, "versions to keep; a put deletes older ones after an hour"),
+};
+
+/** The fields of `source` by what they are about. */
+export const SOURCE_GROUPS = {
+  table: tableFields,
+  credentials: credentialFields,
+  network: networkFields,
+  history: historyFields,
 };
 
 /** `source` of a resource: where its key is kept, how to get there, and what to offer from it. */
 export const Source = v.pipe(
-  v.object(sourceFields, needs("an object is needed")),
+  v.object({ ...tableFields, ...credentialFields, ...networkFields, ...historyFields }, mustBe("an object")),
   v.forward(
     v.partialCheck(
       [["access_key"], ["secret_key"]],
       (source) => source.access_key == null || source.secret_key != null,
-      "is missing; access_key is of no use without it",
+      "is required with access_key",
     ),
     ["secret_key"],
   ),
@@ -148,15 +144,23 @@ export const Source = v.pipe(
     v.partialCheck(
       [["access_key"], ["secret_key"]],
       (source) => source.secret_key == null || source.access_key != null,
-      "is missing; secret_key is of no use without it",
+      "is required with secret_key",
     ),
     ["access_key"],
   ),
   v.forward(
     v.partialCheck(
+      [["table_name"], ["region"]],
+      ({ table_name, region }) => region == null || (arnRegion(table_name) ?? region) === region,
+      "contradicts the region in source.table_name's ARN",
+    ),
+    ["region"],
+  ),
+  v.forward(
+    v.partialCheck(
       [["access_key"], ["secret_key"], ["session_token"]],
       (source) => source.session_token == null || source.access_key != null || source.secret_key != null,
-      "is of no use without access_key and secret_key",
+      "requires access_key and secret_key",
     ),
     ["session_token"],
   ),
@@ -164,8 +168,31 @@ export const Source = v.pipe(
 export type Source = v.InferOutput<typeof Source>;
 
 /** A version as Concourse keeps it: the same bytes each time for the same item. */
-export const Version = v.object({ value: storable, created: storable }, needs("an object is needed"));
+export const Version = v.object({ value: storable, created: storable }, mustBe("an object"));
 export type Version = v.InferOutput<typeof Version>;
+
+const PRE = "one identifier of letters, digits and dashes, not digits alone (example: rc)";
+
+/** What makes the version that follows one; null is refused, since an empty variable must not switch it off. */
+const bumpFields = {
+  bump: v.pipe(
+    v.optional(
+      v.picklist(
+        ["major", "minor", "patch", "final", "number"],
+        isNot("major, minor, patch, final or number"),
+      ),
+    ),
+    v.description("major, minor, patch, final or number"),
+  ),
+  pre: v.pipe(
+    v.optional(v.pipe(text, v.regex(/^(?!\d+$)[\dA-Za-z-]+$/, isNot(PRE)))),
+    v.description("name of a pre-release, such as rc: 1.3.0-rc.1, 1.3.0-rc.2"),
+  ),
+};
+
+function isBumpOfPre({ bump, pre }: { bump?: string | undefined; pre?: string | undefined }): boolean {
+  return pre === undefined || (bump !== "final" && bump !== "number");
+}
 
 const InParams = v.pipe(
   v.object(
@@ -173,49 +200,76 @@ const InParams = v.pipe(
       file: optional(
         v.pipe(
           text,
-          v.check(isPlainName, "is no plain name of a file, such as version.txt"),
-          v.notValue(
-            "version.json",
-            "is the name of the file that holds the whole version; another name is needed",
-          ),
+          v.check(isPlainName, "must be a file name without a directory (example: version.txt)"),
+          v.notValue("version.json", "must not be version.json, the file that holds the whole version"),
         ),
-        "the name of the file for the value; else version.txt",
+        "name of the value's file; default: version.txt",
       ),
-      unpack: optional(
-        flag,
-        "true: writes the files that a put with directory has stored, instead of one file",
-      ),
+      unpack: optional(flag, "true: write the files that a put with directory stored"),
+      ...bumpFields,
     },
-    needs("an object is needed"),
+    mustBe("an object"),
   ),
   v.partialCheck(
     [["file"], ["unpack"]],
     ({ file, unpack }) => file == null || unpack !== true,
-    "only one of file and unpack can be given",
+    "file cannot be used with unpack",
+  ),
+  v.partialCheck(
+    [["bump"], ["pre"], ["unpack"]],
+    ({ bump, pre, unpack }) => (bump ?? pre) === undefined || unpack !== true,
+    "bump and pre cannot be used with unpack",
+  ),
+  v.forward(
+    v.partialCheck([["bump"], ["pre"]], isBumpOfPre, "cannot be used with bump: final or bump: number"),
+    ["pre"],
   ),
 );
 
 const OutParams = v.pipe(
   v.object(
     {
-      file: optional(
-        v.pipe(filled, v.excludes("\0", "has a NUL character in it")),
-        "the file under the sources directory whose text is the value",
-      ),
-      value: v.pipe(v.optional(value), v.description("the value itself, in quotes")),
-      directory: optional(
-        v.pipe(filled, v.excludes("\0", "has a NUL character in it")),
-        "the folder whose files, content by name, are the value as one JSON object",
-      ),
-      web_identity_token: optional(secret, "a token with which source.role_arn is taken, without any key"),
-      skip_unchanged: optional(flag, "put nothing when the newest value is already this one"),
+      file: optional(path, "file under the sources directory whose text is the value"),
+      value: v.pipe(v.optional(value), v.description("the value itself, as a quoted string")),
+      directory: optional(path, "directory whose files are the value, as one JSON object"),
+      ...bumpFields,
+      expect: v.pipe(v.optional(value), v.description("put only if the newest value is this one")),
+      skip_unchanged: optional(flag, "true: put nothing if the newest value is the same"),
+      get_latest: optional(flag, "true: put nothing; answer with the newest version"),
+      web_identity_token: secret("OIDC token to assume source.role_arn with"),
     },
-    needs("an object is needed"),
+    mustBe("an object"),
   ),
   v.partialCheck(
-    [["file"], ["value"], ["directory"]],
-    ({ file, value: given, directory }) => [file, given, directory].filter((one) => one != null).length <= 1,
-    "only one of file, value and directory can say what to put",
+    [["file"], ["value"], ["directory"], ["bump"], ["pre"]],
+    ({ file, value: given, directory, bump, pre }) =>
+      [file, given, directory, bump ?? pre].filter((one) => one != null).length <= 1,
+    "only one of file, value, directory and bump (with pre) can be used",
+  ),
+  v.forward(
+    v.partialCheck([["bump"], ["pre"]], isBumpOfPre, "cannot be used with bump: final or bump: number"),
+    ["pre"],
+  ),
+  v.forward(
+    v.partialCheck(
+      [["bump"], ["pre"], ["skip_unchanged"]],
+      ({ bump, pre, skip_unchanged }) => (bump ?? pre) === undefined || skip_unchanged !== true,
+      "cannot be used with bump and pre",
+    ),
+    ["skip_unchanged"],
+  ),
+  v.forward(
+    v.partialCheck(
+      [["get_latest"], ["file"], ["value"], ["directory"], ["bump"], ["pre"], ["expect"], ["skip_unchanged"]],
+      ({ get_latest, ...others }) =>
+        get_latest !== true ||
+        ([others.file, others.value, others.directory, others.bump, others.pre, others.expect].every(
+          (one) => one == null,
+        ) &&
+          others.skip_unchanged !== true),
+      "cannot be used with other params than web_identity_token",
+    ),
+    ["get_latest"],
   ),
 );
 
@@ -224,28 +278,28 @@ export const CheckRequest = v.object(
   {
     source: Source,
     version: v.nullish(
-      v.object({ created: v.fallback(v.optional(v.string()), undefined) }, needs("an object is needed")),
+      v.object({ created: v.fallback(v.optional(v.string()), undefined) }, mustBe("an object")),
     ),
   },
-  needs("a JSON object is needed"),
+  mustBe("a JSON object"),
 );
 export type CheckRequest = v.InferOutput<typeof CheckRequest>;
 
 /** What `in` reads. */
 export const InRequest = v.object(
   { source: Source, version: Version, params: v.nullish(InParams, {}) },
-  needs("a JSON object is needed"),
+  mustBe("a JSON object"),
 );
 export type InRequest = v.InferOutput<typeof InRequest>;
 
 /** What `out` reads. */
 export const OutRequest = v.pipe(
-  v.object({ source: Source, params: v.nullish(OutParams, {}) }, needs("a JSON object is needed")),
+  v.object({ source: Source, params: v.nullish(OutParams, {}) }, mustBe("a JSON object")),
   v.forward(
     v.partialCheck(
       [["source", "role_arn"], ["params"]],
       ({ source, params }) => params.web_identity_token == null || source.role_arn != null,
-      "is of no use without source.role_arn, the role that it is for",
+      "requires source.role_arn, the role to assume with it",
     ),
     ["params", "web_identity_token"],
   ),
@@ -255,33 +309,18 @@ export type OutRequest = v.InferOutput<typeof OutRequest>;
 /** The schema of one of the three requests. */
 export type RequestSchema = typeof CheckRequest | typeof InRequest | typeof OutRequest;
 
-/** Whether a name can be that of a file right in a folder. */
+/** Whether a name can be that of a file directly in a folder. */
 export function isPlainName(name: string): boolean {
   return /^(?!\.{1,2}$)[^/\0]+$/.test(name);
 }
 
-function required<Schema extends v.GenericSchema>(schema: Schema, description: string) {
-  return v.pipe(schema, v.description(description));
+/** The region in the ARN of a table; undefined for a name. */
+export function arnRegion(table: string): string | undefined {
+  return table.startsWith("arn:") ? table.split(":")[3] : undefined;
 }
 
-function optional<Schema extends v.GenericSchema>(schema: Schema, description: string) {
-  return v.pipe(v.nullish(schema), v.description(description));
-}
-
-function needs(sentence: string) {
-  return ({ input }: { input: unknown }): string =>
-    input === undefined ? "is missing" : `${kindOf(input)}; ${sentence}`;
-}
-
-function kindOf(given: unknown): string {
-  if (given === null) return "is null";
-  if (Array.isArray(given)) return "is a list";
-  return typeof given === "string"
-    ? "is a text"
-    : `is ${typeof given === "object" ? "an" : "a"} ${typeof given}`;
-}
-
-function isEndpoint(given: string): boolean {
+/** Whether a text is an http or https URL without user, query and fragment. */
+export function isEndpoint(given: string): boolean {
   const url = URL.parse(given);
   return (
     url !== null &&

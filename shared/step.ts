@@ -1,91 +1,90 @@
 import type * as v from "valibot";
 import { version } from "../package.json";
 import { codeOf, StatusError } from "./errors.ts";
-import { parseRequest } from "./request.ts";
+import { mistakeIn } from "./json.ts";
+import { parseRequest, secretsOf } from "./request.ts";
 import type { RequestSchema } from "./schema.ts";
+import { openStderr } from "./stderr.ts";
 import { type CommandLine, usage } from "./usage.ts";
-
-/** A shorter text is part of ordinary words. */
-const LEAST_HIDDEN = 8;
 
 /** A request that takes longer to come may be waited for at a terminal. */
 const LATE_MS = 100;
 
+const MOST_BYTES = 16 * 1024 * 1024;
+
 /** What a step is given besides its request. */
 export interface StepContext {
-  /** The folder that Concourse names on the command line; empty for check. */
+  /** The directory that Concourse names on the command line; empty for check. */
   folder: string;
   /** Tells the user something that does not fail the step: one line on stderr. */
   warn: (message: string) => void;
+  /** Tells the user what came of the step: one line on stderr. */
+  tell: (message: string) => void;
   /** Tells how the work goes, of a source that asks for it: one line on stderr. */
   debug: (message: string) => void;
-  /** Keeps a text out of whatever is told from now on. */
-  hide: (text: string) => void;
+  /** Keeps a value out of every line on stderr from now on, but where the line is about it. */
+  hideValue: (value: string) => void;
   /** Whether only the newest value is wanted, alone on stdout (`--value`). */
   valueOnly: boolean;
   /** Registers what to do before a first signal ends the step, and whose line goes to stderr; it must end by itself, within 5 s. */
-  atSignal: (settle: (() => Promise<string>) | undefined) => void;
+  atSignal: (settle: () => Promise<string>) => void;
 }
 
 /** One of the three executables. */
-export interface Step<Schema extends RequestSchema> extends CommandLine {
+export interface Step<Schema extends RequestSchema, Answer> extends CommandLine {
   request: Schema;
-  run: (request: v.InferOutput<Schema>, context: StepContext) => Promise<unknown>;
+  run: (request: v.InferOutput<Schema>, context: StepContext) => Promise<Answer>;
+  /** The value in an answer, for `--value`; absent where there is no such option. */
+  valueIn?: (answer: Answer) => string;
+  /** What is true although the answer could not be written; undefined where nothing is stored. */
+  undelivered?: (answer: Answer, request: v.InferOutput<Schema>) => string | undefined;
 }
 
 /**
- * Runs one executable: its request from stdin, its answer to stdout. A failure leaves stdout empty, tells
- * each trouble in one line on stderr and makes the exit status 1.
+ * Runs one executable: its request from stdin, its answer to stdout. A failure leaves stdout empty, tells each mistake
+ * in one line on stderr and sets the exit status.
  */
-export async function runStep<Schema extends RequestSchema>(step: Step<Schema>): Promise<void> {
-  // The first process of a container ignores the signals that it does not handle.
+export async function runStep<Schema extends RequestSchema, Answer>(
+  step: Step<Schema, Answer>,
+): Promise<void> {
+  const stderr = openStderr();
   let settle: (() => Promise<string>) | undefined;
   const end = async (number: number) => {
     const settling = settle?.();
     settle = undefined;
-    if (settling) tell(await settling);
+    if (settling) stderr.tell(await settling);
     process.exit(128 + number);
   };
+  // The first process of a container ignores the signals that it does not handle.
   for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15 })) {
     process.on(signal, () => void end(number));
   }
-  const hidden = new Set<string>();
-  const hide = (text: unknown) => {
-    if (typeof text === "string" && text.length >= LEAST_HIDDEN) hidden.add(text);
-  };
-  const told = new Set<string>();
-  const tell = (message: string) => {
-    const line = [...hidden]
-      .reduce((shown, text) => shown.replaceAll(text, "***"), message)
-      .replace(/\p{Cc}+/gu, " ");
-    // Not console.error, which colours its lines where a CI system asks for colours.
-    if (!told.has(line)) console.warn(line);
-    told.add(line);
-  };
-  const warn = (message: string) => tell(`warning: ${message}`);
-  const debug = (message: string) => console.warn(`debug: ${message}`);
+  const warn = (message: string) => stderr.tell(`warning: ${message}`);
+  const debug = (message: string) => stderr.tell(`debug: ${message}`, { always: true });
   try {
     const [, , ...words] = process.argv;
     if (words.includes("--help") || words.includes("-h")) return await write(usage(step));
     if (words.includes("--version")) return await write(`${version}\n`);
-    const folder = folderOf(step, words);
+    const { folder, valueOnly } = commandLine(step, words);
     const document = await readDocument(step);
-    for (const secret of secretsOf(document)) hide(secret);
-    const request = parseRequest(step.request, document);
+    for (const secret of secretsOf(document)) stderr.hideSecret(secret);
+    for (const value of valuesOf(document)) stderr.hideValue(value);
+    const request = parseRequest(step.request, document, warn);
     const answer = await step.run(request, {
       folder,
-      hide,
+      hideValue: stderr.hideValue,
       warn,
+      tell: stderr.tell,
       debug,
-      valueOnly: false,
+      valueOnly,
       atSignal: (next) => {
         settle = next;
       },
     });
-    await write(`${JSON.stringify(answer)}\n`);
+    await deliver(step, { request, answer, valueOnly });
   } catch (error) {
     for (const one of error instanceof AggregateError ? error.errors : [error]) {
-      tell(one instanceof Error ? one.message : String(one));
+      stderr.tell(one instanceof Error ? one.message : String(one));
     }
     // Another request may still be under way, and nobody waits for its answer.
     process.exit(error instanceof StatusError ? error.exitStatus : 1);
@@ -96,16 +95,34 @@ async function write(text: string): Promise<void> {
   await Bun.write(Bun.stdout, text);
 }
 
-function folderOf(step: CommandLine, words: string[]): string {
-  const option = words.find((word) => word.startsWith("-"));
-  if (option !== undefined)
-    throw new Error(`${step.name} knows no option ${option}; try ${step.name} --help`);
-  const [folder = "", ...others] = words;
-  const isRight = step.folder === undefined ? words.length === 0 : folder !== "" && others.length === 0;
-  if (isRight) return folder;
-  const wanted = step.folder === undefined ? "nothing" : `one folder (${step.folder})`;
+async function deliver<Schema extends RequestSchema, Answer>(
+  { valueIn, undelivered }: Step<Schema, Answer>,
+  { request, answer, valueOnly }: { request: v.InferOutput<Schema>; answer: Answer; valueOnly: boolean },
+): Promise<void> {
+  try {
+    await write(`${valueOnly && valueIn ? valueIn(answer) : JSON.stringify(answer)}\n`);
+  } catch (cause) {
+    const stored = undelivered?.(answer, request);
+    const failed = `the answer could not be written to stdout: ${codeOf(cause)}`;
+    if (stored === undefined) throw new Error(failed, { cause });
+    throw new StatusError(5, `${stored}, but ${failed}`, { cause });
+  }
+}
+
+function commandLine(step: CommandLine, words: string[]): { folder: string; valueOnly: boolean } {
+  const options = words.filter((word) => word.startsWith("-"));
+  const known = step.hasValueOption ? ["--value"] : [];
+  const option = options.find((word) => !known.includes(word));
+  if (option !== undefined) {
+    throw new Error(`./${step.name} has no option ${option}; try ./${step.name} --help`);
+  }
+  const [folder = "", ...others] = words.filter((word) => !word.startsWith("-"));
+  const isRight = others.length === 0 && (folder === "") === (step.folder === undefined);
+  if (isRight) return { folder, valueOnly: options.length > 0 };
+  if (words.length === 0) showUsageInTerminal(step);
+  const expected = step.folder === undefined ? "no arguments" : `one directory (${step.folder})`;
   throw new Error(
-    `${step.name} takes ${wanted} on the command line, and its request on stdin; try ${step.name} --help`,
+    `./${step.name} expects ${expected} on the command line and its request on stdin; try ./${step.name} --help`,
   );
 }
 
@@ -121,33 +138,45 @@ async function readDocument(step: CommandLine): Promise<unknown> {
   const late = setTimeout(showUsageInTerminal, LATE_MS, step);
   let bytes;
   try {
-    bytes = await Bun.stdin.bytes();
+    bytes = await readStdin();
   } catch (cause) {
-    throw new Error(`request: stdin cannot be read: ${codeOf(cause)}`, { cause });
+    throw new Error(`stdin cannot be read: ${codeOf(cause)}`, { cause });
   } finally {
     clearTimeout(late);
   }
-  if (bytes.length === 0) throw new Error("request: stdin is empty; a JSON document is needed");
+  if (bytes === undefined) throw new Error("the request on stdin must not be larger than 16 MiB");
+  if (bytes.length === 0) throw new Error("stdin is empty; expected a JSON request");
   let text;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch (cause) {
-    throw new Error("request: stdin is not UTF-8", { cause });
+    throw new Error("stdin is not valid UTF-8", { cause });
   }
   try {
     return JSON.parse(text);
   } catch (cause) {
     // The parser's own message quotes its input, which has secrets in it.
-    throw new Error("request: stdin is not one JSON document", { cause });
+    const { line, column } = mistakeIn(text);
+    throw new Error(`stdin is not valid JSON (line ${line}, column ${column}); YAML is not accepted`, {
+      cause,
+    });
   }
 }
 
-/** What no line on stderr may show, as far as it is known from the start. */
-function secretsOf(document: unknown): unknown[] {
-  const { source, params, version: known } = Object(document);
-  const { access_key, secret_key, session_token } = Object(source);
-  const { value, web_identity_token } = Object(params);
-  const { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN } = process.env;
-  const given = [access_key, secret_key, session_token, web_identity_token, value, Object(known).value];
-  return [...given, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN];
+/** All of stdin; undefined when it is larger than a request may be. */
+async function readStdin(): Promise<Uint8Array | undefined> {
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  for await (const chunk of Bun.stdin.stream()) {
+    length += chunk.length;
+    if (length > MOST_BYTES) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
+}
+
+/** The values in a request, which only messages about them may show. */
+function valuesOf(document: unknown): string[] {
+  const { params, version: known } = Object(document);
+  return [Object(params).value, Object(known).value].filter((value) => typeof value === "string");
 }

@@ -1,46 +1,99 @@
 import * as v from "valibot";
 import { fieldsOf } from "./request.ts";
-import type { RequestSchema } from "./schema.ts";
+import { type RequestSchema, SOURCE_GROUPS } from "./schema.ts";
 
 /** How one of the three executables is called. */
 export interface CommandLine {
   name: "check" | "in" | "out";
   /** What it does, in one sentence. */
   summary: string;
-  /** What the usage calls the folder on the command line; absent where there is none. */
+  /** Whether `--value` writes the value alone. */
+  hasValueOption?: boolean;
+  /** What the usage calls the directory on the command line; absent where there is none. */
   folder?: string;
   /** A request's parts besides the source, as an example. */
   example: Record<string, unknown>;
   request: RequestSchema;
 }
 
-/** What `--help` shows. */
-export function usage({ name, summary, folder, example, request }: CommandLine): string {
-  const command = folder === undefined ? name : `${name} ${folder}`;
-  const lines = [`${name}: ${summary}`, "", `usage: ${command} < request.json`];
-  for (const [part, fields] of Object.entries(fieldsOf(request))) {
-    lines.push("", `${part}:`);
-    for (const [field, schema] of Object.entries(fields)) {
-      const isOptional = schema.type === "nullish" || schema.type === "optional";
-      lines.push(`  ${field.padEnd(18)} ${v.getDescription(schema)}${isOptional ? "" : " (required)"}`);
-    }
-  }
-  const source = {
-    table_name: "packages-table",
-    partition_key: "application",
-    key: "my-app",
-    region: "us-east-1",
-  };
-  lines.push(
+const DOCUMENTATION = "https://github.com/OWNER/dynamo-keyval-resource#readme";
+
+const EXAMPLE_SOURCE = {
+  table_name: "packages-table",
+  partition_key: "application",
+  key: "my-app",
+  region: "us-east-1",
+};
+
+const ENVIRONMENT = `environment (used where source has nothing):
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN   credentials
+  AWS_PROFILE                                                   a profile of the shared AWS files
+  AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN                     credentials by OIDC
+  AWS_REGION, AWS_DEFAULT_REGION                                region
+  AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL                   endpoint
+  http_proxy, https_proxy, no_proxy                             proxy, in both cases`;
+
+/** What `--help` shows, no line longer than 100 columns. */
+export function usage(step: CommandLine): string {
+  const { name, summary, folder, hasValueOption } = step;
+  const command = `./${name}${folder === undefined ? "" : ` ${folder}`}`;
+  const options = hasValueOption ? ["  --value    write the value alone to stdout, and a newline"] : [];
+  return [
+    `${name}: ${summary}`,
     "",
-    "example, with the credentials of the environment:",
-    `  ${name}${folder === undefined ? "" : " ."} <<'JSON'`,
-    `  ${JSON.stringify({ source, ...example })}`,
-    "  JSON",
+    `usage: ${command}${hasValueOption ? " [--value]" : ""} <request.json`,
     "",
-    "exit status: 0 with the answer, one JSON document, on stdout; 1 with the reason on stderr;",
-    "128 and its number on a signal",
+    "options:",
+    ...options,
+    "  --help     show this help",
+    "  --version  show the version",
     "",
+    ...fieldLines(step),
+    ...(name === "in" ? [] : [ENVIRONMENT, ""]),
+    "example:",
+    `./${name}${folder === undefined ? "" : " ."} <<'JSON'`,
+    JSON.stringify({ source: EXAMPLE_SOURCE, ...step.example }, null, 2),
+    "JSON",
+    "",
+    ...exitStatuses(step),
+    "",
+    `documentation: ${DOCUMENTATION}`,
+    "",
+  ].join("\n");
+}
+
+function fieldLines({ name, request }: CommandLine): string[] {
+  const { source: _, params = {} } = fieldsOf(request);
+  const groups =
+    name === "in"
+      ? { "source (used; all other fields are checked and not used)": pick(SOURCE_GROUPS.table) }
+      : Object.fromEntries(
+          Object.entries(SOURCE_GROUPS).map(([group, fields]) => [`source, ${group}`, fields]),
+        );
+  return Object.entries({ ...groups, params }).flatMap(([title, fields]) =>
+    Object.keys(fields).length === 0 ? [] : [`${title}:`, ...Object.entries(fields).map(fieldLine), ""],
   );
-  return lines.join("\n");
+}
+
+/** What `in` tells in its metadata. */
+function pick({ table_name, key, region }: typeof SOURCE_GROUPS.table) {
+  return { table_name, key, region };
+}
+
+function fieldLine([field, schema]: [string, v.GenericSchema]): string {
+  const isOptional = schema.type === "nullish" || schema.type === "optional";
+  return `  ${field.padEnd(18)} ${v.getDescription(schema)}${isOptional ? "" : " (required)"}`;
+}
+
+function exitStatuses({ name, hasValueOption }: CommandLine): string[] {
+  return [
+    "exit status:",
+    "  0    success; the answer is on stdout",
+    "  1    failure; the reason is on stderr, and nothing is stored",
+    ...(name === "check" && hasValueOption ? ["  3    --value: the key has no version"] : []),
+    ...(name === "out"
+      ? ["  4    expect is not met", "  5    the value is stored, or may be, though the step failed"]
+      : []),
+    "  128+ its number on a signal",
+  ];
 }

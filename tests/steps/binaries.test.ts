@@ -20,21 +20,24 @@ test("the binaries are three files", async () => {
   expect(new Set(contents.map((bytes) => Bun.hash(bytes))).size).toBe(3);
 });
 
-test.each<StepName>(["check", "out", "in"])(
-  "%s in a terminal shows its usage and does not wait",
-  async (step) => {
-    let screen = "";
-    const { promise: closed, resolve: close } = Promise.withResolvers<void>();
-    const { cmd, ...options } = await dist.command(step, { words: step === "check" ? [] : ["/tmp"] });
-    const child = Bun.spawn(cmd, {
-      ...options,
-      terminal: { data: (_, bytes) => (screen += Buffer.from(bytes).toString()), exit: () => close() },
-    });
-    await closed;
-    expect(await child.exited).toBe(1);
-    expect(screen).toContain(`usage: ${step}`);
-  },
-);
+test.each<[StepName, string[]]>([
+  ["check", []],
+  ["out", []],
+  ["out", ["/tmp"]],
+  ["in", []],
+  ["in", ["/tmp"]],
+])("%s in a terminal shows its usage and does not wait, with %j on its command line", async (step, words) => {
+  let screen = "";
+  const { promise: closed, resolve: close } = Promise.withResolvers<void>();
+  const { cmd, ...options } = await dist.command(step, { words });
+  const child = Bun.spawn(cmd, {
+    ...options,
+    terminal: { data: (_, bytes) => (screen += Buffer.from(bytes).toString()), exit: () => close() },
+  });
+  await closed;
+  expect(await child.exited).toBe(1);
+  expect(screen).toContain(`usage: ./${step}`);
+});
 
 test("a check ends when nobody reads its answer", async () => {
   await using table = await createTestTable(await startDynalite());
