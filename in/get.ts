@@ -1,6 +1,6 @@
 import { codeOf } from "../shared/errors.ts";
 import { type InRequest, isPlainName, type Version } from "../shared/schema.ts";
-import { type Metadata, metadataOf } from "../shared/source.ts";
+import { type Metadata, metadataOf } from "../shared/metadata.ts";
 import type { StepContext } from "../shared/step.ts";
 
 /** Writes the value, and the version as JSON, into the destination, which it makes where it is missing. */
@@ -12,9 +12,16 @@ export async function get(
   const whole = { "version.json": `${JSON.stringify({ value, created })}\n` };
   const files = params.unpack
     ? { ...whole, ...unpack(value) }
-    : { ...whole, [params.file ?? "version.txt"]: `${value}\n` };
+    : { ...whole, [params.file ?? "version.txt"]: `${await follow(value, params)}\n` };
   await Promise.all(Object.entries(files).map(([name, text]) => write(`${folder}/${name}`, text)));
   return { version: { value, created }, metadata: metadataOf(source, version, source.region) };
+}
+
+/** The version that follows where a bump is asked for, else the value itself. */
+async function follow(value: string, { bump, pre }: InRequest["params"]): Promise<string> {
+  if (bump === undefined && pre === undefined) return value;
+  const { bumped } = await import("../shared/bump.ts");
+  return bumped(value, { bump, pre }, { keepsFinal: true });
 }
 
 /** The files, content by name, that a put of a folder has made one value of. */

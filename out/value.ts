@@ -1,11 +1,12 @@
 import { constants } from "node:fs";
-import { lstat, open, readdir, realpath, stat as fileStat } from "node:fs/promises";
+import { lstat, open, readdir, readlink, realpath } from "node:fs/promises";
 import { ITEM_BYTES, tooLarge } from "../shared/dynamodb.ts";
 import { codeOf } from "../shared/errors.ts";
 import type { OutRequest } from "../shared/schema.ts";
 
 const DEFAULT_FILE = "version.txt";
 const MOST_LISTED = 20;
+const LINK_OUTSIDE = "is a link that leads outside the sources directory";
 
 /** A file beyond this size is refused unread. */
 const MOST_READ_BYTES = 16 * 1024 * 1024;
@@ -21,11 +22,18 @@ export async function readValue({ file, directory }: OutRequest["params"], sourc
 async function readFolder(sources: string, folder: string): Promise<string> {
   const path = await pathWithin("directory", sources, folder);
   const names = await readdir(path).catch((cause: unknown) => {
-    throw refusal("directory", folder, `cannot be read as a folder: ${codeOf(cause)}`, cause);
+    throw refusal("directory", folder, `cannot be read as a directory: ${codeOf(cause)}`, cause);
   });
-  if (names.length === 0) throw refusal("directory", folder, "has no file in it");
+  if (names.length === 0) throw refusal("directory", folder, "contains no files");
   const files = [];
-  let bytes = 0;
+  // Reading thousands of files takes seconds, and their names alone may be too much.
+  let bytes = Buffer.byteLength(JSON.stringify(Object.fromEntries(names.map((name) => [name, ""]))));
+  if (bytes > ITEM_BYTES)
+    throw refusal(
+      "directory",
+      folder,
+      `has ${names.length} files in it: with them the item ${tooLarge(bytes)}`,
+    );
   for (const name of names.toSorted()) {
     const content = await readText("directory", sources, `${folder}/${name}`);
     bytes += Buffer.byteLength(content);
@@ -33,7 +41,7 @@ async function readFolder(sources: string, folder: string): Promise<string> {
       throw refusal(
         "directory",
         `${folder}/${name}`,
-        `makes the item too large: it takes ${ITEM_BYTES} bytes`,
+        `makes the item too large; a DynamoDB item holds ${ITEM_BYTES} bytes`,
       );
     files.push([name, content]);
   }
@@ -47,11 +55,7 @@ function refusal(param: string, path: string, reason: string, cause?: unknown): 
 /** Where a path of the sources directory really leads; refuses what is not in there. */
 async function pathWithin(param: string, sources: string, path: string): Promise<string> {
   if (path.startsWith("/") || path.split("/").includes("..")) {
-    throw refusal(
-      param,
-      path,
-      "leads outside the sources directory; a path such as artifacts/version.txt is needed",
-    );
+    throw refusal(param, path, "leads outside the sources directory; use a path like artifacts/version.txt");
   }
   // Bun's realpath takes a backslash for a slash, and would lead to another file.
   if (path.includes("\\"))
@@ -59,14 +63,18 @@ async function pathWithin(param: string, sources: string, path: string): Promise
   try {
     const root = await realpath(sources);
     const real = await realpath(`${root}/${path}`);
-    if (real === root || real.startsWith(root === "/" ? root : `${root}/`)) return real;
+    if (isWithin(root, real)) return real;
   } catch (error) {
     const code = codeOf(error);
     throw code === "ENOENT"
-      ? refusal(param, path, `does not exist; ${await describeInputs(sources)}`, error)
+      ? refusal(param, path, `does not exist; ${await describeInputs(sources, path)}`, error)
       : refusal(param, path, `cannot be read: ${code}`, error);
   }
-  throw refusal(param, path, "is a link that leads outside the sources directory");
+  throw refusal(param, path, LINK_OUTSIDE);
+}
+
+function isWithin(root: string, path: string): boolean {
+  return path === root || path.startsWith(root === "/" ? root : `${root}/`);
 }
 
 /** The whole text of a file that really is in the sources directory. */
@@ -74,28 +82,47 @@ async function readText(param: string, sources: string, file: string): Promise<s
   const path = await pathWithin(param, sources, file);
   let bytes;
   try {
-    await using handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    await using handle = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
     const stat = await handle.stat();
-    if (stat.isDirectory()) throw refusal(param, file, "is a folder; name a file in it");
-    if (!stat.isFile()) throw refusal(param, file, "is no regular file");
-    const named = await fileStat(`${sources}/${file}`);
-    if (stat.ino !== named.ino || stat.dev !== named.dev)
-      throw refusal(param, file, "leads to another file than its name");
+    // Links can be changed after they were followed; what counts is the file that was opened.
+    if (!isWithin(await realpath(sources), await readlink(`/proc/self/fd/${handle.fd}`)))
+      throw refusal(param, file, LINK_OUTSIDE);
+    if (stat.isDirectory()) throw refusal(param, file, "is a directory; only files are supported");
+    if (!stat.isFile()) throw refusal(param, file, "is not a regular file; only files are supported");
     if (stat.size > MOST_READ_BYTES) throw refusal(param, file, tooLarge(stat.size));
     bytes = await handle.readFile();
   } catch (error) {
     const code = codeOf(error);
     throw code === undefined ? error : refusal(param, file, `cannot be read: ${code}`, error);
   }
-  let text;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch (cause) {
-    throw refusal(param, file, "is not UTF-8 text", cause);
-  }
+  const text = decode(param, file, bytes);
+  if (isUnmarkedUtf16(bytes))
+    throw refusal(param, file, "is UTF-16 without a byte-order mark; save it as UTF-8");
   if (text.includes("\0"))
-    throw refusal(param, file, "has a NUL character in it, which Concourse cannot store");
+    throw refusal(param, file, "contains a NUL character, which Concourse cannot store");
   return text;
+}
+
+/** Whether every second byte is 0, as of Latin letters in UTF-16. */
+function isUnmarkedUtf16(bytes: Buffer): boolean {
+  const isZeroAt = (parity: number) => bytes.every((byte, index) => index % 2 !== parity || byte === 0);
+  return bytes.length >= 4 && bytes.length % 2 === 0 && (isZeroAt(0) || isZeroAt(1)) && bytes.some(Boolean);
+}
+
+/** The text of a file's bytes: UTF-8, or in a single file UTF-16 where a byte-order mark says so. */
+function decode(param: string, file: string, bytes: Buffer): string {
+  const mark = bytes.toString("hex", 0, 2);
+  const utf16 = mark === "fffe" ? "utf-16le" : mark === "feff" ? "utf-16be" : undefined;
+  const encoding = param === "file" && utf16 !== undefined ? utf16 : "utf-8";
+  try {
+    return new TextDecoder(encoding, { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    const reason =
+      encoding === "utf-8"
+        ? `is not UTF-8 text${utf16 === undefined ? "" : ", but UTF-16"}`
+        : "is not valid UTF-16 text, as which its byte-order mark marks it";
+    throw refusal(param, file, reason, cause);
+  }
 }
 
 /** The one version.txt right in the sources directory or in a folder of it, which is what an input is. */
@@ -108,10 +135,9 @@ async function findDefaultFile(sources: string): Promise<string> {
   }
   const [file] = files;
   if (file !== undefined && files.length === 1) return file;
-  const found =
-    files.length > 1 ? `more than one is there (${shorten(files)})` : await describeInputs(sources);
+  const found = files.length > 1 ? `found ${shorten(files)}` : await describeInputs(sources);
   throw new Error(
-    `params: none of file, value and directory is given, and no single ${DEFAULT_FILE} is in an input: ${found}`,
+    `params: file, value, directory or bump is required, or exactly one ${DEFAULT_FILE} in the inputs: ${found}`,
   );
 }
 
@@ -125,11 +151,17 @@ async function list(sources: string): Promise<string[]> {
   }
 }
 
-async function describeInputs(sources: string): Promise<string> {
+async function describeInputs(sources: string, path?: string): Promise<string> {
   const names = await list(sources);
-  return names.length === 0
-    ? "the put step has no inputs; name them in its inputs, such as inputs: [artifacts]"
-    : `the put step has these inputs: ${shorten(names)} (inputs: detect mounts only what params name)`;
+  const [first, ...rest] = path?.split("/") ?? [];
+  const suspect = rest.length > 0 && first !== undefined && !names.includes(first) ? first : undefined;
+  if (names.length === 0) {
+    return suspect === undefined
+      ? "the put step has no inputs; add them (example: inputs: [artifacts])"
+      : `the put step has no inputs; is ${JSON.stringify(suspect)} the name of an artifact? (inputs: detect mounts only what params name)`;
+  }
+  const inputs = `the put step has these inputs: ${shorten(names)}`;
+  return suspect === undefined ? inputs : `${JSON.stringify(suspect)} is not an input; ${inputs}`;
 }
 
 function shorten(names: string[]): string {

@@ -153,7 +153,7 @@ describe.skipIf(!hasDocker)("in the image, an endpoint with a certificate of a p
       stdout: "",
       stderr: [
         expect.stringMatching(
-          /^the certificate of \S+ is not trusted \(\w+\); give its CA in source\.ca_certs/,
+          /^the certificate of \S+ is not trusted \(\w+\): add its CA to source\.ca_certs/,
         ),
       ],
     });

@@ -62,12 +62,12 @@ describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
       { good: "1", "logo.png": new Uint8Array([0x89, 0x50]) },
       'params.directory: "settings/logo.png" is not UTF-8 text',
     ],
-    ["a file with NUL", { nul: "a\0" }, 'params.directory: "settings/nul" has a NUL character in it'],
-    ["no file", {}, 'params.directory: "settings" has no file in it'],
+    ["a file with NUL", { nul: "a\0" }, 'params.directory: "settings/nul" contains a NUL character'],
+    ["no file", {}, 'params.directory: "settings" contains no files'],
     [
       "more than an item",
       { a: "x".repeat(300_000), b: "x".repeat(300_000) },
-      'params.directory: "settings/b" makes the item too large: it takes 409600 bytes',
+      'params.directory: "settings/b" makes the item too large; a DynamoDB item holds 409600 bytes',
     ],
   ])("is refused by name: %s", async (_, content, line) => {
     await using table = await createTable();
@@ -85,6 +85,35 @@ describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
     expect(await table.items()).toEqual([]);
   });
 
+  test("of too many files is refused before they are read", async () => {
+    await using table = await createTable();
+    const names = Array.from({ length: 3000 }, (_, index) => `${"x".repeat(200)}${index}`);
+    const sources = await sourcesWith(
+      Object.fromEntries(names.map((name) => [name, new Uint8Array([0xff])])),
+    );
+    const { status, stderr } = await run(
+      "out",
+      { source: table.source, params: { directory: "settings" } },
+      { words: [sources] },
+    );
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: [expect.stringContaining('params.directory: "settings" has 3000 files in it')],
+    });
+  });
+
+  test.each<[string, Buffer]>([
+    ["little-endian", Buffer.from("\ufeffa", "utf16le")],
+    ["big-endian", Buffer.from("\ufeffa", "utf16le").swap16()],
+  ])("takes no UTF-16: %s", async (_, content) => {
+    await using table = await createTable();
+    const words = [await sourcesWith({ a: content })];
+    const request = { source: table.source, params: { directory: "settings" } };
+    expect((await run("out", request, { words })).stderr).toEqual([
+      expect.stringContaining('"settings/a" is not UTF-8 text, but UTF-16'),
+    ]);
+  });
+
   test("is refused by name: a folder in it, a link that leads outside, and no folder at all", async () => {
     await using table = await createTable();
     const refusal = async (sources: string, directory: string) =>
@@ -92,7 +121,7 @@ describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
     const withFolder = await sourcesWith({});
     await mkdir(`${withFolder}/settings/more`);
     expect(await refusal(withFolder, "settings")).toEqual([
-      'params.directory: "settings/more" is a folder; name a file in it',
+      'params.directory: "settings/more" is a directory; only files are supported',
     ]);
     const withLink = await sourcesWith({});
     await symlink("/etc/passwd", `${withLink}/settings/link`);
@@ -101,7 +130,7 @@ describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
     ]);
     const withFile = await sourcesWith({ a: "1" });
     expect(await refusal(withFile, "settings/a")).toEqual([
-      'params.directory: "settings/a" cannot be read as a folder: ENOTDIR',
+      'params.directory: "settings/a" cannot be read as a directory: ENOTDIR',
     ]);
     expect(await refusal(withFile, "../settings")).toEqual([expect.stringContaining("leads outside")]);
     expect(await refusal(withFile, "nothing")).toEqual([

@@ -55,7 +55,7 @@ describeSteps("in", ({ run, answerOf }) => {
       version: { value: request.version.value, created: request.version.created },
       metadata: [
         { name: "key", value: "my-app" },
-        { name: "value", value: `${"é".repeat(511)}x` },
+        { name: "preview", value: `${"é".repeat(511)}x` },
         { name: "created", value: "12/12/2023 18:02:04" },
         { name: "size", value: "1027" },
         { name: "table", value: "packages-table" },

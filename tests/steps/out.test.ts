@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname } from "node:path";
-import { startProxy } from "../support/proxy.ts";
+import { awsError, startProxy } from "../support/proxy.ts";
 import { type Answer, unreachable, type Version } from "../support/step.ts";
 import { describeSteps, describeSubjects } from "../support/subjects.ts";
 
@@ -90,7 +90,7 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
     const { version, metadata } = await answerOf<Answer>("out", request, { words: [folder] });
     expect(metadata).toEqual([
       { name: "key", value: "my-app" },
-      { name: "value", value: "é".repeat(512) },
+      { name: "preview", value: "é".repeat(512) },
       { name: "created", value: version.created },
       { name: "size", value: "1200" },
       { name: "table", value: table.source.table_name },
@@ -173,6 +173,28 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
   });
 
   describe("skip_unchanged", () => {
+    test("is judged at every look", async () => {
+      await using table = await createTable();
+      await table.add({ created: "2026-01-01T00:00:00.000Z", value: "1" });
+      const params = { value: "2", skip_unchanged: true };
+      let claims = 0;
+      await using proxy = startProxy(table.source.endpoint, async ({ operation }) => {
+        if (operation !== "UpdateItem" || claims++ > 0) return undefined;
+        // Another put of this value is whole before the claim arrives.
+        await answerOf("out", { source: table.source, params }, { words: [folder] });
+        return awsError("ConditionalCheckFailedException", "The conditional request failed");
+      });
+      const source = { ...table.source, endpoint: proxy.endpoint };
+      const { status, stdout, stderr } = await run("out", { source, params }, { words: [folder] });
+      expect({ status, stderr }).toEqual({
+        status: 0,
+        stderr: [expect.stringMatching(/^nothing was stored/)],
+      });
+      const items = await table.items();
+      expect(items).toHaveLength(2);
+      expect(items.at(-1)).toMatchObject(JSON.parse(stdout).version);
+    });
+
     const newest = { created: "2026-01-02T00:00:00.000Z", value: "1" };
     const older = { created: "2026-01-01T00:00:00.000Z", value: "0" };
     const oldStyle = { created: "01/03/2026 00:00:00", value: "1" };
@@ -203,9 +225,11 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
     });
   });
 
-  test.each<[string, Record<string, string | null | [string]>, string]>([
+  test.each<[string, Record<string, string | Uint8Array | null | [string]>, string]>([
     ["in the one input", { "artifacts/version.txt": "1", "artifacts/other.txt": "2" }, "1"],
     ["in one of several inputs", { "a/x.txt": "2", "b/version.txt": "1", "c/deep/version.txt": "3" }, "1"],
+    ["UTF-16, little-endian", { "a/version.txt": Buffer.from("\ufeffé🔑\r\n", "utf16le") }, "é🔑"],
+    ["UTF-16, big-endian", { "a/version.txt": Buffer.from("\ufeffé🔑\n", "utf16le").swap16() }, "é🔑"],
     ["in the sources directory itself", { "version.txt": "1", "a/x.txt": "2" }, "1"],
     ["beside a folder of that name", { "a/version.txt/x": "2", "b/version.txt": "1" }, "1"],
     ["in an input of that name", { "version.txt/version.txt": "1" }, "1"],
@@ -236,12 +260,7 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
   test.each<[string, string, string[]]>([
     ["an empty value", "", ["warning: the value is empty"]],
     ["3 KB of ASCII and more", "x".repeat(4000), []],
-    ["3 KB with other characters", "é".repeat(1536), []],
-    [
-      "more than 3 KB with other characters",
-      "é".repeat(1537),
-      ["warning: Concourse before 8.2.4 fails a put of more than 3 KB"],
-    ],
+    ["more than 3 KB with other characters", "é".repeat(1537), []],
   ])("warns where it should: %s", async (_, value, lines) => {
     await using table = await createTable();
     const { status, stderr } = await run(
@@ -280,25 +299,48 @@ describeSteps("out refuses, before any request", ({ run }) => {
       "a link to nothing",
       { "a/link": ["nothing"] },
       "a/link",
-      "does not exist; the put step has these inputs: a ",
+      "does not exist; the put step has these inputs: a",
     ],
-    ["a folder", { "a/b/x": "1" }, "a/b", "is a folder; name a file in it"],
-    ["the sources directory", { "a/x": "1" }, ".", '"." is a folder; name a file in it'],
+    ["a folder", { "a/b/x": "1" }, "a/b", "is a directory; only files are supported"],
+    ["the sources directory", { "a/x": "1" }, ".", '"." is a directory; only files are supported'],
     ["a device", { "a/zero": ["/dev/zero"] }, "a/zero", "leads outside"],
     [
       "a missing file",
       { "a/x": "1", "b/y": "2" },
       "c/version.txt",
-      "does not exist; the put step has these inputs: a, b (inputs: detect",
+      'does not exist; "c" is not an input; the put step has these inputs: a, b',
+    ],
+    [
+      "a missing file of an input",
+      { "a/x": "1" },
+      "a/version.txt",
+      '"a/version.txt" does not exist; the put step has these inputs: a',
     ],
     ["a missing file without inputs", {}, "c/version.txt", "does not exist; the put step has no inputs"],
     ["a path through a file", { "a/x": "1" }, "a/x/y", "cannot be read: ENOTDIR"],
-    ["a file with NUL in its name", { "a/x": "1" }, "a\0b", "params.file: has a NUL character in it"],
+    ["a file with NUL in its name", { "a/x": "1" }, "a\0b", "params.file must not contain a NUL character"],
     ["a file with a newline in its name", {}, "a\nb", '"a\\nb" does not exist'],
     ["invalid UTF-8", { "a/x": new Uint8Array([0x61, 0xff]) }, "a/x", "is not UTF-8 text"],
     ["half a surrogate pair", { "a/x": new Uint8Array([0xed, 0xa0, 0x80]) }, "a/x", "is not UTF-8 text"],
-    ["UTF-16", { "a/x": Buffer.from("\ufeffa", "utf16le") }, "a/x", "is not UTF-8 text"],
-    ["NUL", { "a/x": "a\0b" }, "a/x", "has a NUL character in it"],
+    [
+      "half of UTF-16",
+      { "a/x": Buffer.from("fffe6100 31".replace(" ", ""), "hex") },
+      "a/x",
+      "is not valid UTF-16",
+    ],
+    [
+      "UTF-16 without a mark",
+      { "a/x": Buffer.from("1.0", "utf16le") },
+      "a/x",
+      "is UTF-16 without a byte-order mark",
+    ],
+    ["half a pair in UTF-16", { "a/x": Buffer.from("feffd83d", "hex") }, "a/x", "is not valid UTF-16"],
+    [
+      "NUL",
+      { "a/x": "a\0b" },
+      "a/x",
+      'params.file: "a/x" contains a NUL character, which Concourse cannot store',
+    ],
     [
       "one byte too much",
       { "a/x": `${"x".repeat(LARGEST + 1)}\n` },
@@ -321,19 +363,19 @@ describeSteps("out refuses, before any request", ({ run }) => {
       "no version.txt",
       { "a/x": "1", "b/c/version.txt": "2" },
       undefined,
-      "no single version.txt is in an input: the put step has these inputs: a, b ",
+      "params: file, value, directory or bump is required, or exactly one version.txt in the inputs: the put step has these inputs: a, b",
     ],
     [
       "no inputs",
       {},
       undefined,
-      "the put step has no inputs; name them in its inputs, such as inputs: [artifacts]",
+      "params: file, value, directory or bump is required, or exactly one version.txt in the inputs: the put step has no inputs; add them (example: inputs: [artifacts])",
     ],
     [
       "several",
       { "a/version.txt": "1", "b/version.txt": "1" },
       undefined,
-      "more than one is there (a/version.txt, b/version.txt)",
+      "params: file, value, directory or bump is required, or exactly one version.txt in the inputs: found a/version.txt, b/version.txt",
     ],
     [
       "a version.txt that is a link outside",
@@ -356,6 +398,16 @@ describeSteps("out refuses, before any request", ({ run }) => {
     });
   });
 
+  test("a value that fits only without the build that puts it", async () => {
+    const build = { ATC_EXTERNAL_URL: "https://ci.example.com", BUILD_ID: "7" };
+    const request = { source, params: { value: "x".repeat(LARGEST) } };
+    const { status, stderr } = await run("out", request, { words: [folder], env: build });
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: [expect.stringContaining(`more than the ${LIMIT}`)],
+    });
+  });
+
   test("a value over 400 KB in params, whose characters have more bytes than one", async () => {
     const value = "é".repeat(LARGEST / 2 + 10);
     const { status, stderr } = await run("out", { source, params: { value } }, { words: [folder] });
@@ -371,7 +423,7 @@ describeSteps("out refuses, before any request", ({ run }) => {
     const { status, stderr } = await run("out", { source, params: { file: "a/fifo" } }, { words: [sources] });
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: [expect.stringContaining("is no regular file")],
+      stderr: [expect.stringContaining("is not a regular file; only files are supported")],
     });
   });
 
