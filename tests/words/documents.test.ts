@@ -196,12 +196,14 @@ test.each([
   "the help of %s describes the same fields, and its example is a good request",
   async (step, schema) => {
     const { stdout } = await dist.run(step, "", { words: ["--help"] });
-    for (const fields of Object.values(fieldsOf(schema))) {
+    for (const [part, fields] of Object.entries(fieldsOf(schema))) {
       for (const [name, field] of Object.entries(fields)) {
+        // A get uses no more of the source than it shows.
+        if (step === "in" && part === "source" && !["table_name", "key", "region"].includes(name)) continue;
         expect(stdout).toMatch(new RegExp(`^  ${name} +${RegExp.escape(getDescription(field) ?? "")}`, "m"));
       }
     }
-    const [, example = ""] = /<<'JSON'\n(.*)\n/.exec(stdout) ?? [];
-    expect(parseRequest(schema, JSON.parse(example))).toMatchObject(JSON.parse(example));
+    const [, example = ""] = /<<'JSON'\n([^]*?)\nJSON\n/.exec(stdout) ?? [];
+    expect(parseRequest(schema, JSON.parse(example), () => {})).toMatchObject(JSON.parse(example));
   },
 );
