@@ -1,4 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { isSecret } from "../../shared/fields.ts";
+import { fieldsOf } from "../../shared/request.ts";
+import { OutRequest } from "../../shared/schema.ts";
 import { startDynalite } from "../support/engine.ts";
 import { awsError, startProxy } from "../support/proxy.ts";
 import { dist, type StepName, unreachable } from "../support/step.ts";
@@ -246,6 +249,17 @@ describe("on stderr", () => {
     expect(stderr).toEqual([expect.stringContaining(shown)]);
     expect(stderr[0]!.length).toBeLessThan(2100);
   });
+
+  const secrets = Object.entries(fieldsOf(OutRequest).source ?? {}).filter(([, field]) => isSecret(field));
+  test.each(secrets.map(([name]) => name))(
+    "source.%s is not shown, since the schema says so",
+    async (name) => {
+      await using proxy = refusal("it was marker-of-a-secret");
+      const request = { source: { ...unreachable, endpoint: proxy.endpoint, [name]: "marker-of-a-secret" } };
+      const { stderr } = await dist.run("check", request);
+      expect(stderr).toEqual([expect.stringContaining("it was ***")]);
+    },
+  );
 
   test("a command to paste is whole, and a value in it is not masked", async () => {
     await using table = await createTestTable(await startDynalite());

@@ -224,6 +224,12 @@ describe("a put killed at any moment leaves its item whole or absent", () => {
 });
 
 describe("a put that a signal ends while its item may be on the way", () => {
+  const startPut = async (to: object) => {
+    const { cmd, ...options } = await command("out", { words: ["/tmp"] });
+    const stdin = Buffer.from(JSON.stringify({ source: to, params: { value: "1" } }));
+    return Bun.spawn(cmd, { ...options, stdin, stdout: "pipe", stderr: "pipe" });
+  };
+
   type Attempt = "silent" | "carried out and silent" | "passes" | "taken";
   test.concurrent.each<[string, Attempt[], Attempt, RegExp, number]>([
     ["stored by the second attempt", ["silent"], "passes", /^the value is stored as of 2\S+Z$/, 1],
@@ -246,10 +252,7 @@ describe("a put that a signal ends while its item may be on the way", () => {
       wait();
       return new Promise<Response>(() => {});
     });
-    const { cmd, ...options } = await command("out", { words: ["/tmp"] });
-    const request = { source: { ...table.source, endpoint: proxy.endpoint }, params: { value: "1" } };
-    const stdin = Buffer.from(JSON.stringify(request));
-    const child = Bun.spawn(cmd, { ...options, stdin, stdout: "pipe", stderr: "pipe" });
+    const child = await startPut({ ...table.source, endpoint: proxy.endpoint });
     await waiting;
     child.kill("SIGTERM");
     const [status, stdout, stderr] = await Promise.all([
@@ -273,10 +276,7 @@ describe("a put that a signal ends while its item may be on the way", () => {
       (puts++ === 0 ? wait : settle)();
       return new Promise<Response>(() => {});
     });
-    const { cmd, ...options } = await command("out", { words: ["/tmp"] });
-    const request = { source: { ...table.source, endpoint: proxy.endpoint }, params: { value: "1" } };
-    const stdin = Buffer.from(JSON.stringify(request));
-    const child = Bun.spawn(cmd, { ...options, stdin, stdout: "pipe", stderr: "pipe" });
+    const child = await startPut({ ...table.source, endpoint: proxy.endpoint });
     await waiting;
     child.kill("SIGTERM");
     await settling;

@@ -1,6 +1,6 @@
 /**
  * Measures what the binaries in `dist` cost, A and B in turn, and prints medians and ratios:
- * `bun run bench [--pairs 41] [--only start-up,growth,size] [--json] [--check]`; with `--check`, a missed bar makes
+ * `bun run bench [--pairs 41] [--only start-up,growth,contention,size] [--json] [--check]`; with `--check`, a missed bar makes
  * the exit status 1.
  */
 import { cp, mkdtemp, rm } from "node:fs/promises";
@@ -18,7 +18,7 @@ import { createTable, type TestTable } from "./table.ts";
 const { values: options } = parseArgs({
   options: {
     pairs: { type: "string", default: "41" },
-    only: { type: "string", default: "start-up,growth,size" },
+    only: { type: "string", default: "start-up,growth,contention,size" },
     json: { type: "boolean", default: false },
     check: { type: "boolean", default: false },
   },
@@ -233,6 +233,39 @@ async function measureGrowth(endpoint: string): Promise<void> {
   }
 }
 
+/** Many puts of one key, all started at one moment: what each asks, and when the last one is done. */
+async function measureContention(endpoint: string): Promise<void> {
+  for (const { writers, latency } of [
+    { writers: 64, latency: undefined },
+    { writers: 256, latency: [30, 80] as const },
+  ]) {
+    await using table = await createTable({ endpoint });
+    await using proxy = startProxy(endpoint, async () => {
+      if (latency) await Bun.sleep(latency[0] + Math.random() * (latency[1] - latency[0]));
+      return undefined;
+    });
+    const source = { ...table.source, endpoint: proxy.endpoint };
+    const start = performance.now();
+    const puts = Array.from({ length: writers }, (_, index) =>
+      run({ name: "out", cmd: [`${DIST}/out`, "/tmp"], stdin: { source, params: { value: `${index}` } } }),
+    );
+    const failed = (await Promise.allSettled(puts)).filter(({ status }) => status === "rejected").length;
+    const seconds = (performance.now() - start) / 1000;
+    const requests = proxy.asked.length / writers;
+    if (failed > 0 || seconds > 45 || (writers === 64 && requests > 25))
+      missed.push(
+        `${writers} puts at once: ${failed} failed, ${requests.toFixed(1)} requests each, ${seconds.toFixed(1)} s`,
+      );
+    (tables.contention ??= []).push({
+      "puts at once": String(writers),
+      latency: latency ? `${latency[0]} to ${latency[1]} ms` : "none",
+      "requests a put": requests.toFixed(1),
+      "the last one done after": `${seconds.toFixed(1)} s`,
+      failed: String(failed),
+    });
+  }
+}
+
 async function gzipped(path: string): Promise<string> {
   return megabytes((await promisify(gzip)(await Bun.file(path).bytes())).length);
 }
@@ -270,6 +303,7 @@ try {
     await measureStartUp(table);
   }
   if (options.only.includes("growth")) await measureGrowth(endpoint);
+  if (options.only.includes("contention")) await measureContention(endpoint);
   if (options.only.includes("size")) await measureSize();
 } finally {
   engine.kill();
