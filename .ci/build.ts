@@ -3,7 +3,8 @@ import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { Glob } from "bun";
 
-const ROOT = resolve(`${import.meta.dir}/..`);
+/** The folder of the checkout. */
+export const ROOT = resolve(`${import.meta.dir}/..`);
 
 const STEPS = ["check", "in", "out"];
 
