@@ -43,3 +43,27 @@ export function givenCredentials({
   if (!accessKey || !secretKey) return undefined;
   return { accessKeyId: accessKey, secretAccessKey: secretKey, ...(sessionToken && { sessionToken }) };
 }
+
+/** Whether a text is an http or https URL without user, query and fragment. */
+export function isEndpoint(given: string): boolean {
+  const url = URL.parse(given);
+  return (
+    url !== null &&
+    /^https?:$/.test(url.protocol) &&
+    !url.username &&
+    !url.password &&
+    !url.search &&
+    !url.hash
+  );
+}
+
+/** The endpoint in the first of these environment variables that is set; undefined where none is. Throws an Error in the user's words. */
+export function endpointIn(...variables: string[]): string | undefined {
+  const name = variables.find((one) => process.env[one]);
+  if (name === undefined) return undefined;
+  const endpoint = process.env[name] ?? "";
+  if (isEndpoint(endpoint)) return endpoint;
+  throw new Error(
+    `${name} is not a valid endpoint: it must be an http:// or https:// URL without user, query and fragment`,
+  );
+}

@@ -7,8 +7,8 @@ import {
 } from "@aws-sdk/credential-providers";
 import { loadSharedConfigFiles } from "@smithy/core/config";
 import { readFile } from "node:fs/promises";
-import { type Connection, type Credentials, givenCredentials } from "./connection.ts";
-import { codeOf, networkFailure } from "./errors.ts";
+import { type Connection, type Credentials, endpointIn, givenCredentials } from "./connection.ts";
+import { codeOf, networkFailure, reasonOf } from "./errors.ts";
 
 type Provider = () => Promise<Credentials>;
 
@@ -34,6 +34,8 @@ export async function credentialsOf(connection: Connection, requestHandler: obje
   const { warn } = console;
   // Parts of the chain warn there of what the one line at the end tells.
   console.warn = () => {};
+  // Containers and SSO are asked over node:https, which would leave their certificates unverified for it.
+  delete process.env.NODE_TLS_REJECT_UNAUTHORIZED;
   try {
     return await assumeRoles(connection, clientConfigOf(connection, requestHandler));
   } finally {
@@ -41,16 +43,20 @@ export async function credentialsOf(connection: Connection, requestHandler: obje
   }
 }
 
-/** The region of a profile of the shared AWS files, by default AWS_PROFILE's or `default`'s; undefined where it has none. */
-export async function profileRegion(profile?: string): Promise<string | undefined> {
-  const name = profile ?? (process.env.AWS_PROFILE || "default");
+/** The name of the profile of the shared AWS files that counts: the one given, AWS_PROFILE or `default`. */
+export function profileName(given?: string): string {
+  return given ?? (process.env.AWS_PROFILE || "default");
+}
+
+/** The region of a profile of the shared AWS files; undefined where it has none. */
+export async function profileRegion(name: string): Promise<string | undefined> {
   const { configFile, credentialsFile } = await loadSharedConfigFiles();
   return credentialsFile[name]?.region ?? configFile[name]?.region;
 }
 
 /** The settings of a client of STS; one that is left out would be looked for in the shared AWS files. */
 function clientConfigOf({ region, useFips, useDualstack }: Connection, requestHandler: object): object {
-  const endpoint = process.env.AWS_ENDPOINT_URL_STS || process.env.AWS_ENDPOINT_URL;
+  const endpoint = stsEndpoint();
   return {
     region,
     requestHandler,
@@ -67,6 +73,14 @@ function clientConfigOf({ region, useFips, useDualstack }: Connection, requestHa
   };
 }
 
+function stsEndpoint(): string | undefined {
+  try {
+    return endpointIn("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL");
+  } catch (cause) {
+    throw credentialsError(Object(cause).message, cause);
+  }
+}
+
 async function assumeRoles(connection: Connection, clientConfig: object): Promise<Credentials> {
   const { roleArns, roleSessionName, externalId, webIdentityToken } = connection;
   const [first, ...others] = roleArns;
@@ -74,6 +88,8 @@ async function assumeRoles(connection: Connection, clientConfig: object): Promis
   let credentials = isByToken
     ? await byToken("params.web_identity_token", webIdentityToken, first, { roleSessionName, clientConfig })
     : (givenCredentials(connection) ?? (await found(connection, clientConfig)));
+  // Else what assumes a role looks for the region in the shared AWS files, although it has one.
+  process.env.AWS_REGION = connection.region;
   for (const RoleArn of isByToken ? others : roleArns) {
     const params = {
       RoleArn,
@@ -194,12 +210,26 @@ async function orStsFailure(provider: Provider, sentence: string): Promise<Crede
   try {
     return await provider();
   } catch (cause) {
-    const { name, message, host = "STS", $metadata: { httpStatusCode: status } = {} } = Object(cause);
-    const network = networkFailure(cause, host, STS_ATTEMPTS);
+    const endpoint = stsEndpoint();
+    const asked = endpoint === undefined ? "STS" : new URL(endpoint).host;
+    const {
+      name,
+      message,
+      host = asked,
+      $fault,
+      $metadata: { httpStatusCode: status = 200 } = {},
+    } = Object(cause);
+    const network = networkFailure(cause, host, STS_ATTEMPTS, endpoint);
     if (network) throw credentialsError(`${network}; STS is asked for the role's credentials`, cause);
     if (/^Throttl|^RequestLimitExceeded$/.test(name) || status >= 500) {
       throw credentialsError(
         `STS failed or throttled (${name}, HTTP ${status}, ${STS_ATTEMPTS} attempts); try again`,
+        cause,
+      );
+    }
+    if ($fault === undefined || name === "Unknown") {
+      throw credentialsError(
+        `${host} gave an answer that is not STS's (HTTP ${status}); check the worker's network and its proxy settings`,
         cause,
       );
     }
@@ -212,9 +242,7 @@ async function orFailure(provider: Provider, source: string): Promise<Credential
   try {
     return await withinTime(provider());
   } catch (cause) {
-    const { message, host } = Object(cause);
-    const reason = networkFailure(cause, host ?? "its endpoint") ?? String(message).replace(/\s+/g, " ");
-    throw credentialsError(`${source} gives no credentials: ${reason}`, cause);
+    throw credentialsError(`${source} gives no credentials: ${reasonOf(cause)}`, cause);
   }
 }
 

@@ -128,7 +128,7 @@ function explain(error: AwsError, action: string, connection: Told, tried: Tried
     case "RequestLimitExceeded":
       return `${where}: DynamoDB throttled ${action} (${times(attempts)}); raise the table's capacity or use on-demand billing`;
     case UNEXPECTED:
-      return `${host} gave an answer that is not DynamoDB's (HTTP ${status}); ${checkNetwork(connection)}`;
+      return `${answerer(host, connection.endpoint)} gave an answer that is not DynamoDB's (HTTP ${status}); ${checkNetwork(connection)}`;
     default:
   }
   if (status === undefined) {
@@ -174,6 +174,27 @@ export function networkFailure(
         ? `the certificate of ${host} is not trusted (${code}): add its CA to source.ca_certs or to the worker's certificates`
         : `${by} cannot be reached (${code}, ${times(attempts)})`;
   }
+}
+
+/**
+ * Why a source of credentials failed. Not every message can be shown: a program's quotes its command line and output, a
+ * parser's what it was given.
+ */
+export function reasonOf(cause: unknown): string {
+  const { name, message, code, path, host = "its endpoint" } = Object(cause);
+  if (String(message).startsWith("Command failed"))
+    return "its credential_process failed; run it in a shell to see why";
+  if (name === "SyntaxError" || /JSON Parse error/.test(message)) return "its answer is not valid JSON";
+  if (code === "ERR_INVALID_URL") return "it is not a valid URL";
+  if (name === "TypeError") return "its settings are incomplete";
+  if (typeof path === "string") return `${JSON.stringify(path)} cannot be read (${code})`;
+  return networkFailure(cause, host) ?? String(message).replace(/\s+/g, " ");
+}
+
+/** Who may have answered: over TLS it is the host, else it may be the proxy as well. */
+function answerer(host: string, endpoint: string | undefined): string {
+  const proxy = endpoint?.startsWith("http:") ? proxyFor(host, "http") : undefined;
+  return proxy ? `${host}, through the proxy ${proxy.shown} (${proxy.variable}),` : host;
 }
 
 function times(attempts: number): string {

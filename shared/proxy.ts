@@ -20,7 +20,7 @@ export function requireProxies(): void {
 /** The proxy by which fetch asks a host, with or without its port; undefined where it asks the host itself. */
 export function proxyFor(host: string, protocol: "http" | "https" = "https"): Proxy | undefined {
   const [name = ""] = host.split(":");
-  const exceptions = (process.env.no_proxy ?? process.env.NO_PROXY ?? "").split(",").map((one) => one.trim());
+  const exceptions = (process.env.no_proxy || process.env.NO_PROXY || "").split(",").map((one) => one.trim());
   const isException = exceptions.some(
     (one) => one === "*" || one === host || (one !== "" && `.${name}`.endsWith(`.${one.replace(/^\./, "")}`)),
   );

@@ -1,4 +1,5 @@
 import * as v from "valibot";
+import { isEndpoint } from "./connection.ts";
 import {
   count,
   filled,
@@ -317,19 +318,6 @@ export function isPlainName(name: string): boolean {
 /** The region in the ARN of a table; undefined for a name. */
 export function arnRegion(table: string): string | undefined {
   return table.startsWith("arn:") ? table.split(":")[3] : undefined;
-}
-
-/** Whether a text is an http or https URL without user, query and fragment. */
-export function isEndpoint(given: string): boolean {
-  const url = URL.parse(given);
-  return (
-    url !== null &&
-    /^https?:$/.test(url.protocol) &&
-    !url.username &&
-    !url.password &&
-    !url.search &&
-    !url.hash
-  );
 }
 
 function isCertificates(pem: string): boolean {

@@ -1,5 +1,5 @@
-import type { Connection } from "./connection.ts";
-import { arnRegion, isEndpoint, REGION, type Source } from "./schema.ts";
+import { type Connection, endpointIn } from "./connection.ts";
+import { arnRegion, REGION, type Source } from "./schema.ts";
 
 const DEFAULT_REGION = "us-east-1";
 
@@ -15,7 +15,7 @@ export interface Caller {
 /** How to reach the table that a source names: what it leaves out is in the environment. Throws an Error in the user's words. */
 export async function connectionOf(source: Source, caller: Caller): Promise<Connection> {
   const { sessionName, webIdentityToken, debug, warn } = caller;
-  const endpoint = source.endpoint ?? endpointOfEnvironment();
+  const endpoint = source.endpoint ?? endpointIn("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL");
   const connection = {
     tableName: source.table_name,
     partitionKey: source.partition_key,
@@ -42,22 +42,17 @@ export async function connectionOf(source: Source, caller: Caller): Promise<Conn
 
 /** Beside an endpoint, FIPS and dual stack are for STS alone, so that they are a mistake where STS is not asked. */
 function requireUse({ accessKey, roleArns, useFips, useDualstack }: Connection, warn: Caller["warn"]): void {
-  for (const [field, isUsed] of Object.entries({ use_fips: useFips, use_dualstack: useDualstack })) {
-    if (!isUsed) continue;
-    if (accessKey && roleArns.length === 0)
-      throw new Error(`source.${field} cannot be used with an endpoint`);
+  const used = Object.entries({ use_fips: useFips, use_dualstack: useDualstack }).filter(
+    ([, isUsed]) => isUsed,
+  );
+  if (used.length > 0 && accessKey && roleArns.length === 0) {
+    throw new AggregateError(
+      used.map(([field]) => new Error(`source.${field} cannot be used with an endpoint`)),
+    );
+  }
+  for (const [field] of used) {
     warn(`source.${field} applies to STS only: DynamoDB is reached at the configured endpoint`);
   }
-}
-
-function endpointOfEnvironment(): string | undefined {
-  const name = ["AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL"].find((one) => process.env[one]);
-  if (name === undefined) return undefined;
-  const endpoint = process.env[name] ?? "";
-  if (isEndpoint(endpoint)) return endpoint;
-  throw new Error(
-    `${name} is not a valid endpoint: it must be an http:// or https:// URL without user, query and fragment`,
-  );
 }
 
 async function regionOf(source: Source, hasToken: boolean): Promise<string> {
@@ -73,6 +68,13 @@ async function regionOf(source: Source, hasToken: boolean): Promise<string> {
   if (ofEnvironment) return ofEnvironment;
   // Where the source gives the credentials, no shared file is opened.
   if (source.access_key || hasToken) return DEFAULT_REGION;
-  const { profileRegion } = await import("./credentials.ts");
-  return (await profileRegion(source.profile ?? undefined)) ?? DEFAULT_REGION;
+  const { profileName, profileRegion } = await import("./credentials.ts");
+  const profile = profileName(source.profile ?? undefined);
+  const ofProfile = await profileRegion(profile);
+  if (ofProfile && !REGION.test(ofProfile)) {
+    throw new Error(
+      `the AWS profile ${JSON.stringify(profile)}: ${JSON.stringify(ofProfile)} is not a valid AWS region (example: eu-west-1)`,
+    );
+  }
+  return ofProfile || DEFAULT_REGION;
 }
