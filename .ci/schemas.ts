@@ -149,7 +149,7 @@ if (import.meta.main) {
   const write = (name: string, schema: Schema) =>
     Bun.write(`${values.folder}/${name}.schema.json`, `${JSON.stringify(schema, null, 2)}\n`);
   for (const part of ["source", "get", "put"] as const) {
-    await write(`dynamo-keyval-resource.${part}`, jsonSchemaOf(part));
+    await write(part, jsonSchemaOf(part));
   }
   await write("pipeline", pipelineSchema());
 }
