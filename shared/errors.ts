@@ -131,6 +131,9 @@ function explain(error: AwsError, action: string, connection: Told, tried: Tried
       return `${answerer(host, connection.endpoint)} gave an answer that is not DynamoDB's (HTTP ${status}); ${checkNetwork(connection)}`;
     default:
   }
+  if (attempts === 0) {
+    return `${where}: no time was left for ${action}: a step's requests end after 60 s, and a put sends no new one after 45 s`;
+  }
   if (status === undefined) {
     const network = networkFailure(error, host, attempts, connection.endpoint);
     if (!network) return `${host}: ${action} failed: ${message}`;

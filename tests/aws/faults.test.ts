@@ -3,6 +3,7 @@ import { startDynalite } from "../support/engine.ts";
 import { type Fault, faults, startFaultyProxy } from "../support/faults.ts";
 import { dist, type StepName, type Version } from "../support/step.ts";
 import { describeSubjects } from "../support/subjects.ts";
+import { awsError, startProxy } from "../support/proxy.ts";
 import { createTable as createTestTable, type TestTable } from "../support/table.ts";
 
 const EVER = Infinity;
@@ -105,6 +106,8 @@ describeSubjects("with a fault", ({ createTable, run }) => {
 // From dist alone: it takes a minute, and what counts it is the same everywhere.
 test.concurrent("silence at one request after another ends a put within a minute", async () => {
   await using table = await createTestTable(await startDynalite());
+  // A key with items, whose pages must not set the deadline anew.
+  await table.add(old);
   const silence: Fault = { kind: "silence" };
   await using behind = await startFaultyProxy(table.source.endpoint, silence, {
     operation: "UpdateItem",
@@ -126,5 +129,26 @@ test.concurrent("silence at one request after another ends a put within a minute
   });
   // 45 s: after that a put sends nothing new.
   expect(performance.now() - start).toBeLessThan(47_000);
-  expect(await table.items()).toEqual([]);
+  expect(await table.items()).toHaveLength(1);
+}, 90_000);
+
+test.concurrent("a put that is always overtaken backs off, and ends after 45 s", async () => {
+  await using table = await createTestTable(await startDynalite());
+  await table.add(old);
+  await using proxy = startProxy(table.source.endpoint, ({ operation }) =>
+    operation === "UpdateItem"
+      ? awsError("ConditionalCheckFailedException", "The conditional request failed")
+      : undefined,
+  );
+  const request = { source: { ...table.source, endpoint: proxy.endpoint }, params: { value: "1" } };
+  const start = performance.now();
+  expect(await dist.run("out", request, { words: ["/tmp"] })).toEqual({
+    status: 1,
+    stdout: "",
+    stderr: [expect.stringMatching(/other puts of this key were faster \d+ times.*; nothing is stored\. /)],
+  });
+  expect(performance.now() - start).toBeWithin(43_000, 49_000);
+  // A second apart on average; without back-off there were thousands.
+  expect(proxy.asked.length).toBeLessThan(400);
+  expect(await table.items()).toHaveLength(1);
 }, 90_000);
