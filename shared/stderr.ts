@@ -5,7 +5,8 @@ const LONGEST_LINE = 2000;
 const LONGEST_END = 200;
 
 /** What a terminal or a log viewer may act on: control characters, line separators, and marks that turn the direction of text. */
-const UNPRINTABLE = /[\p{Cc}\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+/gu;
+const UNPRINTABLE =
+  /[\p{Cc}\u2028\u2029\u061c\u200b-\u200f\u2060\ufeff\ue000\ue001\u202a-\u202e\u2066-\u2069]+/gu;
 
 /** Parts of a message that `verbatim` has marked. */
 const VERBATIM = /\u{e000}([^\u{e001}]*)\u{e001}/gu;
