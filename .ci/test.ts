@@ -32,7 +32,7 @@ function listen(): void {
   }, SILENCE_MS);
 }
 
-function show(line: string): void {
+function show(line: string, isListed: boolean): void {
   listen();
   const text = Bun.stripANSI(line);
   const [, count, kind] = /^ *(\d+) (pass|skip|fail)$/.exec(text) ?? [];
@@ -41,6 +41,7 @@ function show(line: string): void {
     return;
   }
   const [, name] = /^\(skip\) (.*)$/.exec(text) ?? [];
+  if (isListed && (name !== undefined || /^\d+ tests? skipped:$/.test(text))) return;
   if (name === undefined) {
     console.error(line);
     return;
@@ -58,6 +59,8 @@ async function run(words: string[]): Promise<number> {
   });
   let file = "";
   let rest = "";
+  // At its end Bun lists them all once more.
+  let isListed = false;
   for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
     const lines = (rest + text).split("\n");
     rest = lines.pop() ?? "";
@@ -67,11 +70,12 @@ async function run(words: string[]): Promise<number> {
         file = line.slice(0, -1);
         files.add(file);
       }
-      show(line);
+      isListed ||= /^\d+ tests? skipped:$/.test(Bun.stripANSI(line));
+      show(line, isListed);
     }
   }
   files.delete(file);
-  if (rest !== "") show(rest);
+  if (rest !== "") show(rest, isListed);
   return child.exited;
 }
 

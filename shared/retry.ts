@@ -68,9 +68,9 @@ export async function pauseAfter(losses: number, endsAt = Infinity): Promise<voi
   await Bun.sleep(Math.max(Math.min(pause, endsAt - performance.now()), 0));
 }
 
-/** Whether there is time left for a request that was not sent before. */
+/** Whether there is time left for a look: a request that was not sent before, and another one after it. */
 export function hasTime(table: Table): boolean {
-  return endOf(table, {}, false) > performance.now();
+  return endOf(table, {}, false) - performance.now() > 2 * LEAST_MS;
 }
 
 /** Sets a reader's deadline anew: who still receives pages is not stuck, however long the history is. */

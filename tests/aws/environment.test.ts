@@ -366,9 +366,16 @@ test("a certificate is verified whatever NODE_TLS_REJECT_UNAUTHORIZED says", asy
 
 test("secrets of the environment are hidden when DynamoDB quotes them", async () => {
   await using proxy = startProxy(engine.endpoint, () =>
-    awsError("AccessDeniedException", "no AKIAenvironment, secret-of-the-environment"),
+    awsError(
+      "AccessDeniedException",
+      "no AKIAenvironment, secret-of-the-environment, token-of-the-environment",
+    ),
   );
   const source = { ...unreachable, access_key: undefined, secret_key: undefined, endpoint: proxy.endpoint };
-  const { stderr } = await run("check", { source }, { env: KEYS });
-  expect(stderr).toEqual([expect.stringContaining("no ***, ***")]);
+  const { stderr } = await run(
+    "check",
+    { source },
+    { env: { ...KEYS, AWS_SESSION_TOKEN: "token-of-the-environment" } },
+  );
+  expect(stderr).toEqual([expect.stringContaining("no ***, ***, ***")]);
 });
