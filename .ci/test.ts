@@ -16,6 +16,7 @@ const REASONS: [RegExp, string][] = [
   [/clocks/, "libfaketime is not installed"],
   [/arm64/, "qemu-aarch64 is not installed"],
   [/skopeo/, "skopeo is not installed"],
+  [/^under (bash|sh) -e|^with the token of a CI service/, "jq, curl or bash is not installed"],
   [/./, "no Docker engine answers"],
 ];
 

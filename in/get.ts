@@ -31,7 +31,7 @@ function unpack(value: string): Record<string, string> {
     if (isOfFiles(files)) return files;
   } catch {}
   throw new Error(
-    "params.unpack: the value is none that a put with directory has stored (a JSON object of texts by file name)",
+    "params.unpack: the value was not stored by a put with directory; expected a JSON object of strings by file name",
   );
 }
 
@@ -48,7 +48,10 @@ async function write(path: string, text: string): Promise<void> {
     await Bun.file(path).delete().catch(ignoreMissing);
     await Bun.write(path, text);
   } catch (cause) {
-    throw new Error(`${path} cannot be written: ${codeOf(cause)}`, { cause });
+    throw new Error(
+      `${path} cannot be written: ${codeOf(cause) === "EISDIR" ? "it is a directory" : codeOf(cause)}`,
+      { cause },
+    );
   }
 }
 

@@ -145,9 +145,12 @@ async function list(sources: string): Promise<string[]> {
   try {
     return await readdir(sources);
   } catch (cause) {
-    throw new Error(`the sources directory ${JSON.stringify(sources)} cannot be read: ${codeOf(cause)}`, {
-      cause,
-    });
+    throw new Error(
+      `the sources directory ${JSON.stringify(sources)} cannot be read: ${codeOf(cause) === "ENOENT" ? "it does not exist" : codeOf(cause)}`,
+      {
+        cause,
+      },
+    );
   }
 }
 

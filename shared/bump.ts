@@ -54,7 +54,7 @@ function nextVersion(version: string, { bump, pre }: Bump, keepsFinal: boolean):
   }
   if (bump === undefined && isFinal) {
     throw new Error(
-      `params.pre: ${shown(`${version}-${pre}.1`)} is older than ${shown(version)}; use bump: major, minor or patch with pre`,
+      `params.pre: ${shown(`${prefix}${major}.${minor}.${patch}-${pre}.1`)} is older than ${shown(version)}; use bump: major, minor or patch with pre`,
     );
   }
   const cores = {
@@ -70,7 +70,7 @@ function nextVersion(version: string, { bump, pre }: Bump, keepsFinal: boolean):
   const next = pre === undefined ? core : `${core}-${pre}.${counted}`;
   if (parse(next) === null || compare(next, parsed) <= 0) {
     throw new Error(
-      `${field}: ${shown(`${prefix}${next}`)} is not a valid version greater than ${shown(version)}${bump === undefined ? "; use bump with pre" : ""}`,
+      `${field}: ${shown(`${prefix}${next}`)} ${parse(next) === null ? `would follow ${shown(version)} but is not a valid version` : `is not greater than ${shown(version)}`}${bump === undefined ? "; use bump with pre" : ""}`,
     );
   }
   return `${prefix}${next}`;

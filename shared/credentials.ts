@@ -201,7 +201,10 @@ async function byToken(
     const { cause } = Object(error);
     const { name = "", message = "" } = Object(cause);
     if (!/Expired/.test(name) && !/expired/i.test(message)) throw error;
-    throw credentialsError(`STS rejected ${source}: it has expired; fetch a new token for each put`, cause);
+    throw credentialsError(
+      `STS rejected ${source}: it has expired; ${source.startsWith("params.") ? "fetch a new token for each put" : "write a new one to the file"}`,
+      cause,
+    );
   }
 }
 
@@ -220,7 +223,11 @@ async function orStsFailure(provider: Provider, sentence: string): Promise<Crede
       $metadata: { httpStatusCode: status = 200 } = {},
     } = Object(cause);
     const network = networkFailure(cause, host, STS_ATTEMPTS, endpoint);
-    if (network) throw credentialsError(`${network}; STS is asked for the role's credentials`, cause);
+    if (network)
+      throw credentialsError(
+        `${network} while assuming a role at STS; check the worker's network and its proxy settings`,
+        cause,
+      );
     if (/^Throttl|^RequestLimitExceeded$/.test(name) || status >= 500) {
       throw credentialsError(
         `STS failed or throttled (${name}, HTTP ${status}, ${STS_ATTEMPTS} attempts); try again`,

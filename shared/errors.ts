@@ -132,7 +132,7 @@ function explain(error: AwsError, action: string, connection: Told, tried: Tried
     default:
   }
   if (attempts === 0) {
-    return `${where}: no time was left for ${action}: a step's requests end after 60 s, and a put sends no new one after 45 s`;
+    return `${where}: timed out before ${action} was sent; requests must end within 60 s, and a put starts none after 45 s`;
   }
   if (status === undefined) {
     const network = networkFailure(error, host, attempts, connection.endpoint);
@@ -169,7 +169,7 @@ export function networkFailure(
     case "EPIPE":
       return `${by} closed the connection (${code}, ${times(attempts)})`;
     case "ERR_TLS_CERT_ALTNAME_INVALID":
-      return `the certificate of ${host} is for other hosts`;
+      return `the certificate of ${host} is not valid for this host name; check the endpoint and the proxy settings`;
     case "CERT_HAS_EXPIRED":
       return `the certificate of ${host} has expired`;
     default:

@@ -33,7 +33,7 @@ export const count = v.union(
     v.pipe(v.number(), v.safeInteger(AT_LEAST_ONE), v.minValue(1, AT_LEAST_ONE)),
     v.pipe(v.string(), v.regex(/^[1-9]\d{0,14}$/, AT_LEAST_ONE), v.transform(Number)),
   ],
-  mustBe("a whole number of at least 1"),
+  mustBeQuotable("a whole number of at least 1"),
 );
 
 /** A boolean, or its text. */
@@ -45,7 +45,7 @@ export const flag = v.union(
       v.transform((given) => given === "true"),
     ),
   ],
-  mustBe("true or false"),
+  mustBeQuotable("true or false"),
 );
 
 /** Whether a field must not be shown on stderr. */
@@ -72,6 +72,14 @@ export function secret(description: string) {
 export function mustBe(what: string) {
   return ({ input }: { input: unknown }): string =>
     input === undefined ? "is required" : `must be ${what}, got ${kindOf(input)}`;
+}
+
+/** Words a mistake in a field whose number or boolean may be quoted: a string is shown, since its type is not what is wrong. */
+function mustBeQuotable(what: string) {
+  return ({ input }: { input: unknown }): string =>
+    typeof input === "string"
+      ? `must be ${what}, got ${JSON.stringify(input.slice(0, MOST_SHOWN))}`
+      : mustBe(what)({ input });
 }
 
 /** Words a mistake in the form of a field; shows the value, so that it is for fields that are no secret. */

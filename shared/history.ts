@@ -147,7 +147,7 @@ function warnOfWaiting(waiting: Timed[], ahead: number, warn: Warn): void {
   if (!first) return;
   const items = waiting.length === 1 ? "1 item is" : `${waiting.length} items are`;
   warn(
-    `${items} held back until less than ${ahead / HOUR_MS} hours ahead (created ${JSON.stringify(first.created)}); check the clock of the worker that put ${waiting.length === 1 ? "it" : "them"}`,
+    `${items} skipped for now: created ${JSON.stringify(first.created)} is more than ${ahead / HOUR_MS} hours in the future; check the clock of the worker that put ${waiting.length === 1 ? "it" : "them"}`,
   );
 }
 

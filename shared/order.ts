@@ -235,7 +235,7 @@ async function nextPlace(
   const place = Math.max(time, (newest?.time ?? 0) + 1);
   if (place > LAST_PLACE) {
     throw new Error(
-      `the newest item, of ${newest?.created}, is at the end of time, so nothing can be newer and nothing is stored. ${repair(table)}`,
+      `the newest item has the latest possible timestamp (created ${newest?.created}), so no newer version can be put; nothing is stored. ${repair(table)}`,
     );
   }
   const created = isoCreated(place);
@@ -263,7 +263,7 @@ function warnOfFuture(table: Table, created: string, warn: PutOptions["warn"]): 
   warn(
     dateOf(table) === undefined
       ? `the key's newest version is ${spanText(ahead)} ahead of this worker's clock, and the new one, of ${created}, follows it: either this worker's clock is behind, or another's was ahead (README, "${REPAIR_SECTION}")`
-      : `the key's history is ${spanText(ahead)} ahead of the time, and the new version, of ${created}, follows it. ${repair(table)}`,
+      : `the key's newest version was ${spanText(ahead)} in the future, so the new version is, too (created ${created}). ${repair(table)}`,
   );
 }
 

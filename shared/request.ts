@@ -8,14 +8,19 @@ const OTHER_NAMES: Record<string, string> = {
   access_key_id: "access_key",
   aws_secret_access_key: "secret_key",
   secret_access_key: "secret_key",
+  secret: "secret_key",
+  hash_key: "partition_key",
+  initial_version: "initial_value",
+  role: "role_arn",
   aws_session_token: "session_token",
   aws_region: "region",
   region_name: "region",
   table: "table_name",
 };
 
-/** How much of a name may differ from a field's for the field to be what was meant. */
-const MOST_DIFFERENT = 0.5;
+/** How much of a name may differ from a field's for the field to be what was meant: more in a short name, where one swap is half of it. */
+const MOST_DIFFERENT = { short: 0.5, long: 0.34 };
+const SHORT = 5;
 
 /** The fields of `source` and, where a request has them, of `params`, by name. */
 export function fieldsOf(schema: RequestSchema): Record<string, v.ObjectEntries> {
@@ -49,7 +54,10 @@ export function parseRequest<Schema extends RequestSchema>(
   const parsed = v.safeParse(schema, document);
   const { version, params } = Object(document);
   const mistakes = (parsed.issues ?? [])
-    .map((issue) => ({ path: v.getDotPath(issue) ?? "the request", message: issue.message }))
+    .map((issue) => ({
+      path: (v.getDotPath(issue) ?? "the request").replace(/\.(\d+)(?=\.|$)/g, "[$1]"),
+      message: issue.message,
+    }))
     // valibot takes an array for an object.
     .filter(({ path }) => !(Array.isArray(version) && path.startsWith("version.")))
     .map(({ path, message }) => worded(path, message));
@@ -100,6 +108,9 @@ function misplaced(schema: RequestSchema, part: string, name: string): string | 
   if (part === "source" && name === "web_identity_token") {
     return "belongs to params of a put: Concourse treats a changed source as a new resource, and each token is new";
   }
+  if (part === "source" && /^(sort|range)_key$/.test(name)) {
+    return `is not a field; the sort key is always "created"`;
+  }
   if (part !== "params") return undefined;
   const [own, other] = schema === InRequest ? ["get", "put"] : ["put", "get"];
   const isOther = name in (fieldsOf(schema === InRequest ? OutRequest : InRequest).params ?? {});
@@ -115,7 +126,8 @@ function nearest(name: string, known: string[]): string | undefined {
   const given = name.slice(0, 100).toLowerCase();
   const distanceTo = (field: string) => editDistance(given, field) / Math.max(given.length, field.length);
   const field = known.reduce((best, one) => (distanceTo(one) < distanceTo(best) ? one : best));
-  return distanceTo(field) <= MOST_DIFFERENT ? field : undefined;
+  const isShort = Math.max(given.length, field.length) <= SHORT;
+  return distanceTo(field) <= MOST_DIFFERENT[isShort ? "short" : "long"] ? field : undefined;
 }
 
 /** How many characters to insert, delete or replace to make one word of the other (Levenshtein). */

@@ -30,7 +30,7 @@ const roleArn = v.pipe(v.string(notRole), v.regex(/^arn:[\w-]+:iam::\d{12}:role\
 
 /** Of what a union has not taken, valibot tells only that. */
 function notRole({ input }: { input: unknown }): string {
-  if (Array.isArray(input)) return `contains something that is not ${A_ROLE}`;
+  if (Array.isArray(input)) return `contains an element that is not ${A_ROLE}`;
   return `must be a role ARN or an array of them, got ${kindOf(input)}`;
 }
 
@@ -82,7 +82,10 @@ const credentialFields = {
   external_id: optional(
     v.pipe(
       text,
-      v.regex(/^[\w+=,.@:/-]{2,1224}$/, isNot("a valid external ID (2 to 1224 of A-Za-z0-9_+=,.@:/-)")),
+      v.regex(
+        /^[\w+=,.@:/-]{2,1224}$/,
+        isNot("a valid external ID (2 to 1224 characters of A-Za-z0-9_+=,.@:/-)"),
+      ),
     ),
     "external ID for these roles",
   ),
@@ -172,7 +175,7 @@ export type Source = v.InferOutput<typeof Source>;
 export const Version = v.object({ value: storable, created: storable }, mustBe("an object"));
 export type Version = v.InferOutput<typeof Version>;
 
-const PRE = "one identifier of letters, digits and dashes, not digits alone (example: rc)";
+const PRE = "a valid pre-release name (letters, digits and dashes, not digits alone; example: rc)";
 
 /** What makes the version that follows one; null is refused, since an empty variable must not switch it off. */
 const bumpFields = {
@@ -180,7 +183,7 @@ const bumpFields = {
     v.optional(
       v.picklist(
         ["major", "minor", "patch", "final", "number"],
-        isNot("major, minor, patch, final or number"),
+        isNot("a valid bump (major, minor, patch, final or number)"),
       ),
     ),
     v.description("major, minor, patch, final or number"),

@@ -31,7 +31,8 @@ const ENVIRONMENT = `environment (used where source has nothing):
   AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ROLE_ARN                     credentials by OIDC
   AWS_REGION, AWS_DEFAULT_REGION                                region
   AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL                   endpoint
-  http_proxy, https_proxy, no_proxy                             proxy, in both cases`;
+  AWS_ENDPOINT_URL_STS                                          endpoint of STS
+  http_proxy, https_proxy, no_proxy                             proxy; upper-case names work, too`;
 
 /** What `--help` shows, no line longer than 100 columns. */
 export function usage(step: CommandLine): string {
@@ -66,7 +67,10 @@ function fieldLines({ name, request }: CommandLine): string[] {
   const { source: _, params = {} } = fieldsOf(request);
   const groups =
     name === "in"
-      ? { "source (used; all other fields are checked and not used)": pick(SOURCE_GROUPS.table) }
+      ? {
+          "source (shown in the metadata, region without its default; all others are validated and ignored)":
+            pick(SOURCE_GROUPS.table),
+        }
       : Object.fromEntries(
           Object.entries(SOURCE_GROUPS).map(([group, fields]) => [`source, ${group}`, fields]),
         );
@@ -94,6 +98,6 @@ function exitStatuses({ name, hasValueOption }: CommandLine): string[] {
     ...(name === "out"
       ? ["  4    expect is not met", "  5    the value is stored, or may be, though the step failed"]
       : []),
-    "  128+ its number on a signal",
+    "  128+N ended by signal N (example: 143 for SIGTERM)",
   ];
 }

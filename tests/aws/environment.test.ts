@@ -228,12 +228,12 @@ test.each<[string, Record<string, string>, RegExp]>([
   [
     "that refuses connections",
     { AWS_ENDPOINT_URL_STS: "http://127.0.0.1:1" },
-    /^127\.0\.0\.1:1 refused the connection; STS/,
+    /^127\.0\.0\.1:1 refused the connection while assuming a role at STS; /,
   ],
   [
     "behind a proxy that refuses",
     { https_proxy: "http://user:pass@127.0.0.1:1", AWS_ENDPOINT_URL_STS: "" },
-    /^sts\.us-east-1\.amazonaws\.com: the proxy http:\/\/127\.0\.0\.1:1 \(https_proxy\) refused the connection; STS/,
+    /^sts\.us-east-1\.amazonaws\.com: the proxy http:\/\/127\.0\.0\.1:1 \(https_proxy\) refused the connection while assuming a role at STS; /,
   ],
 ])("an STS %s is no matter of a trust policy", async (_, env, line) => {
   const { status, stderr } = await run("check", { source: { ...unreachable, role_arn: role } }, { env });

@@ -101,7 +101,7 @@ test.each<[string, object, Record<string, string>, string]>([
     "an STS over plain HTTP, without a proxy that is for HTTPS",
     { ...unreachable, role_arn: role },
     { AWS_ENDPOINT_URL_STS: "http://127.0.0.1:1", https_proxy: "http://127.0.0.1:2" },
-    "127.0.0.1:1 refused the connection; STS is asked for the role's credentials",
+    "127.0.0.1:1 refused the connection while assuming a role at STS; check the worker's network and its proxy settings",
   ],
   [
     "no proxy that NO_PROXY excepts beside an empty no_proxy",

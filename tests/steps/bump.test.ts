@@ -27,13 +27,9 @@ const COLUMNS: Bump[] = [
 /** What else follows a version; an error's line where nothing does. */
 const CASES: [string, Bump, string | RegExp][] = [
   ["1.3.0-rc.2", { bump: "minor", pre: "alpha" }, "1.4.0-alpha.1"],
-  [
-    "1.3.0-rc.2",
-    { pre: "alpha" },
-    /^params.pre: "1.3.0-alpha.1" is not a valid version greater than "1.3.0-rc.2"/,
-  ],
+  ["1.3.0-rc.2", { pre: "alpha" }, /^params.pre: "1.3.0-alpha.1" is not greater than "1.3.0-rc.2"/],
   ["1.3.0-rc.1.5", { pre: "rc" }, "1.3.0-rc.2"],
-  ["1.3.0-rc.x", { pre: "rc" }, /^params.pre: "1.3.0-rc.1" is not .* greater than "1.3.0-rc.x"/],
+  ["1.3.0-rc.x", { pre: "rc" }, /^params.pre: "1.3.0-rc.1" is not greater than "1.3.0-rc.x"/],
   ["1.2.3", { pre: "rc" }, /use bump: major, minor or patch with pre$/],
   ["v1.2.3", { bump: "minor" }, "v1.3.0"],
   ["v1.3.0-rc.1", { pre: "rc" }, "v1.3.0-rc.2"],
@@ -53,7 +49,7 @@ const CASES: [string, Bump, string | RegExp][] = [
   [
     "1.9007199254740991.0",
     { bump: "minor" },
-    /^params.bump: "1.9007199254740992.0" is not .* "1.9007199254740991.0"/,
+    /^params.bump: "1.9007199254740992.0" would follow "1.9007199254740991.0" but is not a valid version/,
   ],
   ["1.3.0-rc.9007199254740991", { pre: "rc" }, /^params.pre: .*"1.3.0-rc.9007199254740991"/],
   ["0", { bump: "number" }, "1"],
@@ -227,9 +223,13 @@ describeSubjects("a put that depends on the newest value", ({ createTable, run, 
     ["pre with number", { bump: "number", pre: "rc" }, /^params.pre cannot be used with bump: final/],
     ["bump: null", { bump: null }, /^params.bump must be .*, got null$/],
     ["pre: null", { bump: "minor", pre: null }, /^params.pre must be .*, got null$/],
-    ["pre of digits", { bump: "minor", pre: "1" }, /^params.pre: "1" is not one identifier/],
-    ["pre of two identifiers", { bump: "minor", pre: "rc.1" }, /is not one identifier/],
-    ["another bump", { bump: "huge" }, /^params.bump: "huge" is not major, minor, patch, final or number$/],
+    ["pre of digits", { bump: "minor", pre: "1" }, /^params.pre: "1" is not a valid pre-release name/],
+    ["pre of two identifiers", { bump: "minor", pre: "rc.1" }, /is not a valid pre-release name/],
+    [
+      "another bump",
+      { bump: "huge" },
+      /^params.bump: "huge" is not a valid bump \(major, minor, patch, final or number\)$/,
+    ],
     ["get_latest with value", { get_latest: true, value: "1" }, /^params.get_latest cannot be used with/],
   ])("refuses %s", async (_, params, line) => {
     await using table = await createTable();

@@ -364,7 +364,7 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
       const { stdout, stderr } = await run("check", { source, version });
       return { createds: (JSON.parse(stdout) as Version[]).map(({ created }) => created), stderr };
     };
-    const warning = `warning: 1 item is held back until less than 24 hours ahead (created ${JSON.stringify(late)}); check the clock of the worker that put it`;
+    const warning = `warning: 1 item is skipped for now: created ${JSON.stringify(late)} is more than 24 hours in the future; check the clock of the worker that put it`;
     await table.add(...named(late));
     expect(await check()).toEqual({ createds: [], stderr: [warning] });
     await table.add(...named(cursor, soon));

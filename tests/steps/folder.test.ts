@@ -162,7 +162,7 @@ describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
     const { status, stderr } = await run("in", request, { words: [destination] });
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: [expect.stringMatching(/^params\.unpack: the value is none/)],
+      stderr: [expect.stringMatching(/^params\.unpack: the value was not stored by a put with directory/)],
     });
     expect(await readdir(destination)).toEqual([]);
   });

@@ -104,6 +104,6 @@ describeSteps("in", ({ run, answerOf }) => {
     const version = { value: "1", created: "2026-11-23T15:04:05.123Z" };
     const { status, stdout, stderr } = await run("in", { source, version }, { words: [destination] });
     expect({ status, stdout }).toEqual({ status: 1, stdout: "" });
-    expect(stderr).toEqual([`${destination}/version.txt cannot be written: EISDIR`]);
+    expect(stderr).toEqual([`${destination}/version.txt cannot be written: it is a directory`]);
   });
 });

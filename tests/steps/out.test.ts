@@ -431,7 +431,7 @@ describeSteps("out refuses, before any request", ({ run }) => {
     const { status, stderr } = await run("out", { source }, { words: [`${folder}/none`] });
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: [expect.stringContaining("cannot be read: ENOENT")],
+      stderr: [expect.stringContaining("cannot be read: it does not exist")],
     });
   });
 });
