@@ -11,8 +11,6 @@ import type { StepContext } from "../shared/step.ts";
 import { openTable, type Table } from "../shared/transport.ts";
 import { buildUrl, sessionName } from "./build.ts";
 
-const MOST_SHOWN = 100;
-
 interface PutAnswer {
   version: Version;
   metadata: Metadata[];
@@ -107,7 +105,7 @@ function notAsExpected(expected: string, newest: Newest | undefined, known: stri
 }
 
 function shown(value: string): string {
-  return verbatim(JSON.stringify(value.slice(0, MOST_SHOWN)));
+  return verbatim(JSON.stringify(value));
 }
 
 function requireItemFits(connection: Connection, value: string, putBuild: string | undefined): void {

@@ -51,7 +51,9 @@ export function dynamodbJson({ endpoint }: Connection, headers: Headers, sent: U
   if (!known.includes(mediaType.trim().toLowerCase()) || !isWhole || !hasId) return undefined;
   try {
     const bytes = headers.get("content-encoding") === "gzip" ? gunzip(sent) : sent;
-    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    const value: unknown = JSON.parse(
+      new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes),
+    );
     return isObject(value) ? { value, bytes } : undefined;
   } catch {
     return undefined;

@@ -10,7 +10,6 @@ export interface Bump {
 }
 
 const MOST_DIGITS = 100;
-const MOST_SHOWN = 100;
 
 /** What a key without any version is bumped from. */
 export function firstOf({ bump }: Bump): string {
@@ -77,5 +76,5 @@ function nextVersion(version: string, { bump, pre }: Bump, keepsFinal: boolean):
 }
 
 function shown(value: string): string {
-  return verbatim(JSON.stringify(value.slice(0, MOST_SHOWN)));
+  return verbatim(JSON.stringify(value));
 }

@@ -73,7 +73,7 @@ export async function queryPage(table: Table, range: Range, reading: Reading, st
 
 /** Reads a range of the key's items, strongly consistent, a page (1 MB at most) at a time. */
 export async function* queryItems(table: Table, range: Range, reading: Reading = {}): AsyncGenerator<Item[]> {
-  const { limit } = reading;
+  const { limit, versionsOnly = false } = reading;
   let pageLimit = limit;
   let seen = 0;
   let start: Item | undefined;
@@ -89,7 +89,7 @@ export async function* queryItems(table: Table, range: Range, reading: Reading =
     start = next;
     yield items;
     if (limit !== undefined && pageLimit !== undefined)
-      pageLimit = seen < limit ? limit - seen : 2 * pageLimit;
+      pageLimit = seen < limit && !versionsOnly ? limit - seen : 2 * pageLimit;
   } while (start);
 }
 
@@ -126,7 +126,9 @@ export async function putItem(table: Table, item: NewItem, isInDoubt = false): P
   } catch (error) {
     const isTaken = awsNameOf(error) === REFUSED_CONDITION;
     try {
-      const there = isTaken ? (refusedItem(error) ?? (await itemAt(table, item.created))) : undefined;
+      const there = isTaken
+        ? (refusedItem(error, item.created) ?? (await itemAt(table, item.created)))
+        : undefined;
       if (there) return there.put_id?.S === item.putId ? "stored" : "taken";
       if (isTaken && !request.isInDoubt) return "taken";
       throw error;
@@ -239,9 +241,11 @@ async function itemAt(table: Table, created: string): Promise<Item | undefined> 
   return items[0];
 }
 
-function refusedItem(error: unknown): Item | undefined {
+function refusedItem(error: unknown, created: string): Item | undefined {
   const { cause } = Object(error);
-  return cause instanceof ConditionalCheckFailedException ? cause.Item : undefined;
+  return cause instanceof ConditionalCheckFailedException && cause.Item?.created?.S === created
+    ? cause.Item
+    : undefined;
 }
 
 /** Whether an answer to a Query is a page of the range, and what it goes on with lies further on. */

@@ -85,6 +85,8 @@ export async function putNewest(table: Table, options: PutOptions): Promise<Put>
     if (value === undefined && found.version) return { ...found.version, written: false };
     const created = await nextPlace(table, found, options);
     if (value === undefined || created === undefined) continue;
+    // A signal may have come meanwhile: nothing is put at another place while it settles.
+    await halted;
     const item = { created, value, putId, putBuild };
     atSignal(async () => {
       halted = new Promise(() => {});
@@ -123,13 +125,14 @@ export async function deleteOldest(table: Table, keep: number, justPut: string):
   const versions = { attributes: ["created"], versionsOnly: true };
   const isoVersions = await newestIsoItems(table, keep, timed, versions);
   const since = isoVersions.length < keep ? undefined : isoVersions[0]?.time;
-  const oldStyleVersions = await newestOldStyleItems(table, { count: keep, since }, timed, versions);
+  const until = Math.max(now(table) + OLD_STYLE_AHEAD_MS, isoVersions.at(-1)?.time ?? 0);
+  const oldStyleVersions = await newestOldStyleItems(table, { count: keep, since, until }, timed, versions);
   const oldestKept = [...isoVersions, ...oldStyleVersions].toSorted(compareCreated).at(-keep);
   if (oldestKept === undefined) return;
   const attributes = ["created"];
   const upToKept = { from: FIRST_ISO, to: isoCreated(oldestKept.time) };
   const [oldestIso, oldStyle] = await Promise.all([
-    takeItems(table, upToKept, { limit: MOST_DELETED + 1, attributes }, timed),
+    upToKept.to < FIRST_ISO ? [] : takeItems(table, upToKept, { limit: MOST_DELETED + 1, attributes }, timed),
     newestOldStyleItems(table, { count: Infinity, since: undefined }, timed, { attributes }),
   ]);
   const oldest = [...oldestIso, ...oldStyle].toSorted(compareCreated);
@@ -206,7 +209,11 @@ async function newestVersion(
   hasOldStyle: boolean,
 ): Promise<TimedItem | undefined> {
   const reading = { attributes: ["created", "value"], versionsOnly: true };
-  const newestIso = await newestIsoItem(table, reading);
+  const upTo = { from: FIRST_ISO, to: isoCreated(newest.time) };
+  const [newestIso] =
+    upTo.to < FIRST_ISO
+      ? []
+      : await takeItems(table, upTo, { ...reading, newestFirst: true, limit: 1 }, timed);
   const version = await newestOf(table, newestIso, hasOldStyle, reading);
   return version && compareCreated(version, newest) < 0 ? version : undefined;
 }

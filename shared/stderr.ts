@@ -3,6 +3,8 @@ const LEAST_HIDDEN = 8;
 
 const LONGEST_LINE = 2000;
 const LONGEST_END = 200;
+/** 100 characters and their quotes. */
+const LONGEST_VALUE = 102;
 
 /** What a terminal or a log viewer may act on: control characters, line separators, and marks that turn the direction of text. */
 const UNPRINTABLE =
@@ -59,7 +61,9 @@ function oneLine(text: string): string {
 
 /** Half a command is worse than none. */
 function verbatimPart(text: string, secrets: Set<string>): string {
-  return masked(text, secrets, "***") === text ? text : "(left out: it contains a secret)";
+  if (masked(text, secrets, "***") !== text) return "(left out: it contains a secret)";
+  // A value, which is cut only now: half a secret would pass unseen. A command begins with no quote.
+  return text.startsWith('"') && text.length > LONGEST_VALUE ? `${text.slice(0, LONGEST_VALUE - 1)}"` : text;
 }
 
 function masked(text: string, hidden: Set<string>, mask: string): string {

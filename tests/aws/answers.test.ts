@@ -32,6 +32,7 @@ const never: Record<string, Fake> = {
     new Response(new Uint8Array([0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d]), {
       headers: { "content-type": JSON_1_0 },
     }),
+  "a byte-order mark": () => dynamodb("\ufeff{}"),
   "status 201": () => Response.json({}, { status: 201, headers: { "content-type": JSON_1_0 } }),
   "status 302": () => new Response(null, { status: 302, headers: { location: "http://127.0.0.1:1/" } }),
   "a wrong checksum": () => dynamodb({}, { "x-amz-crc32": "1" }),
@@ -158,6 +159,25 @@ async function bothOf(answer: Response): Promise<[string, Uint8Array]> {
   const bytes = await answer.bytes();
   return [new TextDecoder().decode(bytes), bytes];
 }
+
+test("a refusal that shows another item says nothing of the place", async () => {
+  await using table = await createTable(engine);
+  let sent = 0;
+  await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
+    if (operation !== "PutItem" || ++sent > 2) return undefined;
+    if (sent === 1) await table.send(operation, body);
+    return sent === 1
+      ? new Response(null, { status: 502 })
+      : Response.json(
+          { __type: "x#ConditionalCheckFailedException", message: "no", Item: {} },
+          { status: 400, headers: { "content-type": JSON_1_0 } },
+        );
+  });
+  const source = { ...table.source, endpoint: proxy.endpoint };
+  const { status, stdout, stderr } = await run("out", { source, params: { value: "1" } }, { words });
+  expect({ status, stderr }).toEqual({ status: 0, stderr: [] });
+  expect(await table.items()).toMatchObject([JSON.parse(stdout).version]);
+});
 
 /** What a put says of its value when a PutItem ends so, each attempt in its turn and the last one for all others. */
 const doubts: [

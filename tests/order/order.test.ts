@@ -305,6 +305,24 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
       expect(version.value).toBe("new");
     });
 
+    test("counts no old-style versions of the future, which check does not give", async () => {
+      await using table = await createTable();
+      const future = [1, 2, 3].map((day) => ({ created: `11/0${day}/2936 10:00:00`, value: "future" }));
+      await table.add(...future, ...hoursAgo(9, 8, 7, 6));
+      const source = { ...table.source, keep: 3 };
+      await answerOf("out", { source, params: { value: "new" } }, { words });
+      const left = (await table.items()).map(({ value }) => value);
+      expect(left).toEqual(["future", "future", "future", "7 hours", "6 hours", "new"]);
+    });
+
+    test("leaves an old-style version of another century where it is to be kept", async () => {
+      await using table = await createTable();
+      await table.add({ created: "01/02/1999 10:00:00", value: "old" });
+      const request = { source: { ...table.source, keep: 2 }, params: { value: "new" } };
+      expect(await run("out", request, { words })).toMatchObject({ status: 0, stderr: [] });
+      expect(await table.items()).toHaveLength(2);
+    });
+
     test("that may not delete warns, and the put succeeds", async () => {
       await using table = await createTable();
       await table.add(...hoursAgo(9, 8, 7));

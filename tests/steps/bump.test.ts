@@ -282,6 +282,46 @@ describeSubjects("a put that depends on the newest value", ({ createTable, run, 
     expect((await answerOf<Answer>("out", request, { words })).version.value).toBe("1.1.0");
   });
 
+  test.each<[string, object, number]>([
+    ["bump", { bump: "patch" }, 0],
+    ["expect", { value: "x", expect: "1.0.0" }, 4],
+  ])(
+    "%s beside a newest item that is no version minds a put that comes meanwhile",
+    async (_, params, status) => {
+      await using table = await createTable();
+      await table.add(
+        { created: "2026-01-01T00:00:00.000Z", value: "1.0.0" },
+        { created: "2026-01-02T00:00:00.000Z", value: { value: { BOOL: true } } },
+      );
+      let isPut = false;
+      await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
+        if (operation !== "Query" || body.FilterExpression === undefined || isPut) return undefined;
+        isPut = true;
+        await answerOf("out", { source: table.source, params: { bump: "patch" } }, { words });
+        return undefined;
+      });
+      const source = { ...table.source, endpoint: proxy.endpoint };
+      expect((await run("out", { source, params }, { words })).status).toBe(status);
+      const values = (await table.items()).map(({ value }) => value);
+      expect(values.slice(2)).toEqual(status === 0 ? ["1.0.1", "1.0.2"] : ["1.0.1"]);
+    },
+  );
+
+  test("many items that are no versions cost a bump few requests", async () => {
+    await using table = await createTable();
+    await table.add(
+      { created: "2026-01-01T00:00:00.000Z", value: "1.0.0" },
+      ...Array.from({ length: 300 }, (_, index) => ({
+        created: new Date(Date.UTC(2026, 1, 1) + index).toISOString(),
+        value: { value: { BOOL: true } },
+      })),
+    );
+    await using proxy = startProxy(table.source.endpoint, () => undefined);
+    const request = { source: { ...table.source, endpoint: proxy.endpoint }, params: { bump: "patch" } };
+    expect((await answerOf<Answer>("out", request, { words })).version.value).toBe("1.0.1");
+    expect(proxy.asked.length).toBeLessThan(20);
+  });
+
   test("a lone bump takes four requests", async () => {
     await using table = await createTable();
     await answerOf("out", { source: table.source, params: { bump: "number" } }, { words });

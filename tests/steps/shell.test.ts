@@ -268,6 +268,27 @@ describe("on stderr", () => {
     expect(stderr).toEqual([expect.stringContaining("--table-name no-such-table --billing-mode")]);
   });
 
+  test("a value that is cut shows no part of a secret", async () => {
+    await using table = await createTestTable(await startDynalite());
+    const expected = `${"a".repeat(90)}${table.source.secret_key}`;
+    const { status, stderr } = await dist.run(
+      "out",
+      { source: table.source, params: { value: "1", expect: expected } },
+      { words },
+    );
+    expect({ status, stderr }).toEqual({
+      status: 4,
+      stderr: [expect.stringContaining("expected (left out: it contains a secret), but")],
+    });
+  });
+
+  test("a value is shown to its hundredth character", async () => {
+    await using table = await createTestTable(await startDynalite());
+    const params = { value: "1", expect: "b".repeat(150) };
+    const { stderr } = await dist.run("out", { source: table.source, params }, { words });
+    expect(stderr).toEqual([expect.stringContaining(`expected "${"b".repeat(100)}", but`)]);
+  });
+
   test("a command that would hold a secret is left out", async () => {
     await using table = await createTestTable(await startDynalite());
     const source = { ...table.source, table_name: table.source.secret_key };

@@ -266,6 +266,40 @@ describe("a put that a signal ends while its item may be on the way", () => {
     expect(await table.items()).toHaveLength(items);
   });
 
+  test("puts at no other place once a signal has come", async () => {
+    await using table = await createTable(engine);
+    const { promise: claiming, resolve: claim } = Promise.withResolvers<void>();
+    const { promise: settled, resolve: settle } = Promise.withResolvers<void>();
+    const places: string[] = [];
+    let claims = 0;
+    await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
+      if (operation === "UpdateItem" && ++claims === 2) {
+        claim();
+        // The claim of the second place is carried out when the first one has been settled.
+        await settled;
+      }
+      if (operation !== "PutItem") return undefined;
+      const { Item: item } = body as { Item: Record<string, { S: string }> };
+      const { S: created } = item.created!;
+      places.push(created);
+      if (places.length === 1) {
+        await table.add({ created, value: { ...item, put_id: { S: "another" } } });
+      } else {
+        settle();
+      }
+      return undefined;
+    });
+    const child = await startPut({ ...table.source, endpoint: proxy.endpoint });
+    await claiming;
+    child.kill("SIGTERM");
+    expect({ status: await child.exited, stderr: await child.stderr.text() }).toEqual({
+      status: 143,
+      stderr: expect.stringMatching(/^the value is not stored/),
+    });
+    expect(new Set(places).size).toBe(1);
+    expect(await table.items()).toHaveLength(1);
+  });
+
   test("a second signal ends it at once", async () => {
     await using table = await createTable(engine);
     let puts = 0;
