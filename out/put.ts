@@ -60,7 +60,9 @@ export async function put({ source, params }: OutRequest, context: StepContext):
     if (expect !== undefined && known !== expect) throw notAsExpected(expect, newest, known);
     if (bumping === undefined) return given;
     if (known === undefined && !isEmpty) {
-      throw new Error("params.bump: the key has items, but none of them is a version; nothing is stored");
+      throw new Error(
+        `params.${bump === undefined ? "pre" : "bump"}: the key has items, but none of them is a version; nothing is stored`,
+      );
     }
     previous = known ?? bumping.firstOf({ bump });
     const value = bumping.bumped(previous, { bump, pre });
@@ -90,10 +92,11 @@ export async function put({ source, params }: OutRequest, context: StepContext):
 async function latest(table: Table, source: Source, warn: StepContext["warn"]): Promise<Version> {
   const initial =
     source.initial_value == null ? [] : [{ value: source.initial_value, created: HEAD_CREATED }];
-  const [newest] = (await versionsFor(table, { history: 1 }, warn)) ?? initial;
+  const found = await versionsFor(table, { history: 1 }, warn);
+  const [newest] = found ?? initial;
   if (newest) return newest;
   throw new Error(
-    `params.get_latest: the key ${JSON.stringify(source.key)} has no version, and source.initial_value is not set`,
+    `params.get_latest: the key ${JSON.stringify(source.key)} ${found ? "has items, but none of them is a version" : "has no version, and source.initial_value is not set"}`,
   );
 }
 

@@ -1,10 +1,14 @@
 import type { Connection } from "./connection.ts";
+import type { Range } from "./created.ts";
 import { UNEXPECTED } from "./errors.ts";
 
 /** A JSON object as it was parsed. */
 export type JsonObject = Record<string, unknown>;
 
 const MOST_BYTES = 16 * 1024 * 1024;
+
+/** What an answer to a Query may have in it. */
+const QUERY_ANSWER = ["Items", "Count", "ScannedCount", "LastEvaluatedKey", "ConsumedCapacity"];
 
 /** How each type of an attribute is written in JSON. */
 const ATTRIBUTE_TYPES: Record<string, (value: unknown) => boolean> = {
@@ -94,4 +98,47 @@ function isListOf(isOne: (value: unknown) => boolean): (value: unknown) => boole
 
 function isString(value: unknown): boolean {
   return typeof value === "string";
+}
+
+/** Whether an answer to a Query is a page of the range, and what it goes on with lies further on. */
+export function isPage(
+  answer: JsonObject,
+  { partitionKey, key }: Connection,
+  { from, to }: Range,
+  newestFirst: boolean,
+  start: string | undefined,
+): boolean {
+  const { Items: items, Count: count, LastEvaluatedKey: next } = answer;
+  const isOurs = (item: unknown) =>
+    isItem(item) && (!Object.hasOwn(item, partitionKey) || item[partitionKey]!.S === key);
+  if (!hasOnly(answer, QUERY_ANSWER) || !Array.isArray(items) || count !== items.length) return false;
+  if (!items.every(isOurs)) return false;
+  if (next === undefined || next === null) return true;
+  if (!isItem(next) || next[partitionKey]?.S !== key || typeof next.created?.S !== "string") return false;
+  const edge = start ?? (newestFirst ? to : from);
+  const further = edge === undefined ? 1 : compareBytes(next.created.S, edge) * (newestFirst ? -1 : 1);
+  return further > 0 || (further === 0 && start === undefined);
+}
+
+/** Whether an answer can be a PutItem's or a DeleteItem's, of which nothing was asked to be returned. */
+export function isWritten({
+  Attributes: item,
+  ConsumedCapacity: capacity,
+  ItemCollectionMetrics: metrics,
+  ...others
+}: JsonObject) {
+  return (
+    Object.keys(others).length === 0 &&
+    (item === undefined || isItem(item)) &&
+    [capacity, metrics].every((one) => one === undefined || isObject(one))
+  );
+}
+
+function hasOnly(answer: JsonObject, names: string[]): boolean {
+  return Object.keys(answer).every((name) => names.includes(name));
+}
+
+/** DynamoDB orders strings by their UTF-8 bytes. */
+function compareBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

@@ -9,7 +9,7 @@ import {
 import type { Connection } from "./connection.ts";
 import { HEAD_CREATED, type Range, type Timed, timeOf } from "./created.ts";
 import { awsNameOf, StatusError } from "./errors.ts";
-import { isItem, type JsonObject } from "./answer.ts";
+import { isItem, isPage, isWritten } from "./answer.ts";
 import { answerTo, renewDeadline } from "./retry.ts";
 import type { Item, Request, Table } from "./transport.ts";
 
@@ -18,10 +18,6 @@ const REFUSED_CONDITION = "ConditionalCheckFailedException";
 /** What an item's value must be for the item to be a version: a string without NUL, or a number. */
 const IS_VERSION =
   "attribute_type(#value, :number) OR (attribute_type(#value, :string) AND NOT contains(#value, :nul))";
-
-/** What DynamoDB's answers may have in them. */
-const QUERY_ANSWER = ["Items", "Count", "ScannedCount", "LastEvaluatedKey", "ConsumedCapacity"];
-const WRITE_ANSWER = ["Attributes", "ConsumedCapacity", "ItemCollectionMetrics"];
 
 /** How a range is read. */
 export interface Reading {
@@ -109,7 +105,7 @@ export interface NewItem {
 export async function putItem(table: Table, item: NewItem, isInDoubt = false): Promise<"stored" | "taken"> {
   const request: Request = {
     action: "dynamodb:PutItem",
-    accepts: (answer) => hasOnly(answer, WRITE_ANSWER),
+    accepts: isWritten,
     isPutItem: true,
     isInDoubt,
   };
@@ -179,7 +175,7 @@ export async function claimPlace(
 export async function deleteItem(table: Table, created: string): Promise<void> {
   const request: Request = {
     action: "dynamodb:DeleteItem",
-    accepts: (answer) => hasOnly(answer, WRITE_ANSWER),
+    accepts: isWritten,
     isInDoubt: false,
   };
   const command = new DeleteItemCommand({ TableName: table.tableName, Key: primaryKeyOf(table, created) });
@@ -246,33 +242,4 @@ function refusedItem(error: unknown, created: string): Item | undefined {
   return cause instanceof ConditionalCheckFailedException && cause.Item?.created?.S === created
     ? cause.Item
     : undefined;
-}
-
-/** Whether an answer to a Query is a page of the range, and what it goes on with lies further on. */
-function isPage(
-  answer: JsonObject,
-  { partitionKey, key }: Connection,
-  { from, to }: Range,
-  newestFirst: boolean,
-  start: string | undefined,
-): boolean {
-  const { Items: items, Count: count, LastEvaluatedKey: next } = answer;
-  const isOurs = (item: unknown) =>
-    isItem(item) && (!Object.hasOwn(item, partitionKey) || item[partitionKey]!.S === key);
-  if (!hasOnly(answer, QUERY_ANSWER) || !Array.isArray(items) || count !== items.length) return false;
-  if (!items.every(isOurs)) return false;
-  if (next === undefined || next === null) return true;
-  if (!isItem(next) || next[partitionKey]?.S !== key || typeof next.created?.S !== "string") return false;
-  const edge = start ?? (newestFirst ? to : from);
-  const further = edge === undefined ? 1 : compareBytes(next.created.S, edge) * (newestFirst ? -1 : 1);
-  return further > 0 || (further === 0 && start === undefined);
-}
-
-function hasOnly(answer: JsonObject, names: string[]): boolean {
-  return Object.keys(answer).every((name) => names.includes(name));
-}
-
-/** DynamoDB orders strings by their UTF-8 bytes. */
-function compareBytes(a: string, b: string): number {
-  return Buffer.compare(Buffer.from(a), Buffer.from(b));
 }

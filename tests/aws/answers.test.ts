@@ -72,6 +72,11 @@ const cases = [
   ...operations.flatMap((operation) =>
     Object.entries(never).map(([what, answer]) => ({ operation, what, answer })),
   ),
+  ...[{ Attributes: 5 }, { ConsumedCapacity: "x" }, { ItemCollectionMetrics: [1] }].map((body) => ({
+    operation: "PutItem" as const,
+    what: JSON.stringify(body),
+    answer: () => dynamodb(body),
+  })),
   ...Object.entries(neverPages).map(([what, answer]) => ({ operation: "Query" as const, what, answer })),
   {
     operation: "UpdateItem" as const,

@@ -261,15 +261,18 @@ describeSubjects("a put that depends on the newest value", ({ createTable, run, 
   test("bump of a key whose items are no versions is an error", async () => {
     await using table = await createTable();
     await table.add({ created: "2026-01-01T00:00:00.000Z", value: { value: { BOOL: true } } });
-    const { status, stderr } = await run(
-      "out",
-      { source: table.source, params: { bump: "minor" } },
-      { words },
-    );
-    expect({ status, stderr }).toEqual({
-      status: 1,
-      stderr: [expect.stringMatching(/none of them is a version/)],
-    });
+    const source = { ...table.source, initial_value: "1.0.0" };
+    for (const [params, field] of [
+      [{ bump: "minor" }, "bump"],
+      [{ pre: "rc" }, "pre"],
+      [{ get_latest: true }, "get_latest"],
+    ] as const) {
+      const { status, stderr } = await run("out", { source, params }, { words });
+      expect({ status, last: stderr.at(-1) }).toEqual({
+        status: 1,
+        last: expect.stringMatching(new RegExp(`^params\\.${field}: .*none of them is a version`)),
+      });
+    }
   });
 
   test("bump skips a newest item that is no version", async () => {
