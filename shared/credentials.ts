@@ -255,10 +255,10 @@ async function orFailure(provider: Provider, source: string): Promise<Credential
 
 async function withinTime(credentials: Promise<Credentials>): Promise<Credentials> {
   const over = AbortSignal.timeout(MOST_MS);
-  const late = new Promise<never>((_, reject) => {
+  const timeout = new Promise<never>((_, reject) => {
     over.addEventListener("abort", () => reject(new Error(`no answer within ${MOST_MS / 1000} s`)));
   });
-  return Promise.race([credentials, late]);
+  return Promise.race([credentials, timeout]);
 }
 
 function credentialsError(message: string, cause?: unknown): Error {

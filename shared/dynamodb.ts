@@ -200,7 +200,7 @@ export function itemBytes(connection: Connection, item: NewItem): number {
 }
 
 /** An item with the time of its `created`; undefined where that is no time. */
-export function timed(item: Item): (Timed & { item: Item }) | undefined {
+export function withTime(item: Item): (Timed & { item: Item }) | undefined {
   const created = textOf(item.created) ?? "";
   const time = timeOf(created);
   return time === undefined ? undefined : { created, time, item };

@@ -2,7 +2,10 @@ import type { Connection } from "./connection.ts";
 import { proxyFor } from "./proxy.ts";
 
 /** What of a connection the user is told when a request fails. */
-type Told = Pick<Connection, "tableName" | "partitionKey" | "region" | "endpoint" | "accessKey" | "roleArns">;
+type FailureContext = Pick<
+  Connection,
+  "tableName" | "partitionKey" | "region" | "endpoint" | "accessKey" | "roleArns"
+>;
 
 /** Where a request went last, and how many attempts of it were made. */
 export interface Tried {
@@ -90,11 +93,16 @@ export function tunnelStatus(error: unknown): number | undefined {
 }
 
 /** A failed request in the user's words and with what to do about it, in one line; `action` is the IAM action that it needs. */
-export function failure(cause: unknown, action: string, connection: Told, tried: Tried = {}): Error {
+export function failure(
+  cause: unknown,
+  action: string,
+  connection: FailureContext,
+  tried: Tried = {},
+): Error {
   return new Error(explain(cause as AwsError, action, connection, tried), { cause });
 }
 
-function explain(error: AwsError, action: string, connection: Told, tried: Tried): string {
+function explain(error: AwsError, action: string, connection: FailureContext, tried: Tried): string {
   const { name, $metadata: { httpStatusCode: status } = {} } = error;
   const { tableName, region, partitionKey } = connection;
   const { host = "DynamoDB", attempts = 1 } = tried;
@@ -204,16 +212,16 @@ function times(attempts: number): string {
   return attempts === 1 ? "1 attempt" : `${attempts} attempts`;
 }
 
-function given({ roleArns, accessKey }: Told, field: string, otherwise: string): string {
+function given({ roleArns, accessKey }: FailureContext, field: string, otherwise: string): string {
   if (roleArns.length > 0) return `${otherwise} of the assumed role`;
   return accessKey ? `source.${field}` : `${otherwise} of AWS's credential chain`;
 }
 
-function checkNetwork({ endpoint }: Told): string {
+function checkNetwork({ endpoint }: FailureContext): string {
   return `check ${endpoint ? "the endpoint" : "source.region"}, the worker's network and its proxy settings`;
 }
 
-function createTable(connection: Told): string {
+function createTable(connection: FailureContext): string {
   const key = shellWord(connection.partitionKey);
   return awsCommand(connection, "create-table", [
     "--billing-mode PAY_PER_REQUEST",

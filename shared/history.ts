@@ -1,5 +1,5 @@
 import { compareCreated, FIRST_ISO, oldStyleRanges, type Range, type Timed } from "./created.ts";
-import { queryItems, type Reading, timed } from "./dynamodb.ts";
+import { queryItems, type Reading, withTime } from "./dynamodb.ts";
 import { type Item, now, type Table } from "./transport.ts";
 import {
   isIso,
@@ -201,6 +201,6 @@ export async function newestOldStyleItems<T extends Timed>(
 }
 
 function isWithin(item: Item, since = -Infinity, until = Infinity): boolean {
-  const time = timed(item)?.time;
+  const time = withTime(item)?.time;
   return time === undefined || (time >= since && time <= until);
 }

@@ -8,7 +8,15 @@ import {
   type Timed,
   timeOf,
 } from "./created.ts";
-import { claimPlace, deleteItem, type NewItem, putItem, queryPage, type Reading, timed } from "./dynamodb.ts";
+import {
+  claimPlace,
+  deleteItem,
+  type NewItem,
+  putItem,
+  queryPage,
+  type Reading,
+  withTime,
+} from "./dynamodb.ts";
 import { awsCommand, shellWord } from "./errors.ts";
 import { newestIsoItems, newestOldStyleItems, takeItems } from "./history.ts";
 import { hasTime, pauseAfter } from "./retry.ts";
@@ -49,7 +57,7 @@ export interface PutOptions {
 }
 
 /** What a put finds: the newest item, the newest version where it is needed, and the place that the head claims. */
-interface Look {
+interface Found {
   newest: TimedItem | undefined;
   version: Newest | undefined;
   /** Whether the key has no item of any kind. */
@@ -80,7 +88,7 @@ export async function putNewest(table: Table, options: PutOptions): Promise<Put>
   for (let losses = 0; ; losses++) {
     if (losses > 0) await pauseAfter(losses);
     if (!hasTime(table)) throw new Error(overtaken(table, losses));
-    const found = await look(table, options);
+    const found = await readNewest(table, options);
     const value = decide(found.version, found.isEmpty);
     if (value === undefined && found.version) return { ...found.version, written: false };
     const created = await nextPlace(table, found, options);
@@ -123,17 +131,24 @@ async function settle(table: Table, item: NewItem): Promise<string> {
  */
 export async function deleteOldest(table: Table, keep: number, justPut: string): Promise<void> {
   const versions = { attributes: ["created"], versionsOnly: true };
-  const isoVersions = await newestIsoItems(table, keep, timed, versions);
+  const isoVersions = await newestIsoItems(table, keep, withTime, versions);
   const since = isoVersions.length < keep ? undefined : isoVersions[0]?.time;
   const until = Math.max(now(table) + OLD_STYLE_AHEAD_MS, isoVersions.at(-1)?.time ?? 0);
-  const oldStyleVersions = await newestOldStyleItems(table, { count: keep, since, until }, timed, versions);
+  const oldStyleVersions = await newestOldStyleItems(
+    table,
+    { count: keep, since, until },
+    withTime,
+    versions,
+  );
   const oldestKept = [...isoVersions, ...oldStyleVersions].toSorted(compareCreated).at(-keep);
   if (oldestKept === undefined) return;
   const attributes = ["created"];
   const upToKept = { from: FIRST_ISO, to: isoCreated(oldestKept.time) };
   const [oldestIso, oldStyle] = await Promise.all([
-    upToKept.to < FIRST_ISO ? [] : takeItems(table, upToKept, { limit: MOST_DELETED + 1, attributes }, timed),
-    newestOldStyleItems(table, { count: Infinity, since: undefined }, timed, { attributes }),
+    upToKept.to < FIRST_ISO
+      ? []
+      : takeItems(table, upToKept, { limit: MOST_DELETED + 1, attributes }, withTime),
+    newestOldStyleItems(table, { count: Infinity, since: undefined }, withTime, { attributes }),
   ]);
   const oldest = [...oldestIso, ...oldStyle].toSorted(compareCreated);
   const earliest = Math.min(timeOf(justPut) ?? 0, Date.now(), dateOf(table) ?? Infinity);
@@ -145,12 +160,12 @@ export async function deleteOldest(table: Table, keep: number, justPut: string):
 }
 
 /** The newest item, and what the head claims. Old-style items, which are in no order, are read only where there are any. */
-async function look(table: Table, { needsNewest, mustFollow }: PutOptions): Promise<Look> {
+async function readNewest(table: Table, { needsNewest, mustFollow }: PutOptions): Promise<Found> {
   const attributes = needsNewest ? ["created", "value"] : ["created"];
   let hasIso = false;
   const read = (item: Item) => {
     hasIso = true;
-    return timed(item);
+    return withTime(item);
   };
   const [[newestIso], { items: lastOldStyle }] = await Promise.all([
     newestIsoItems(table, 1, read, { attributes }),
@@ -177,7 +192,7 @@ async function look(table: Table, { needsNewest, mustFollow }: PutOptions): Prom
 type TimedItem = Timed & { item: Item };
 
 async function newestIsoItem(table: Table, reading: Reading): Promise<TimedItem | undefined> {
-  return (await newestIsoItems(table, 1, timed, reading))[0];
+  return (await newestIsoItems(table, 1, withTime, reading))[0];
 }
 
 /** The newest item where `newestIso` is the newest in today's spelling; old-style ones of a day that is far off do not count. */
@@ -190,7 +205,7 @@ async function newestOf(
   if (!hasOldStyle) return newestIso;
   const latest = now(table) + OLD_STYLE_AHEAD_MS;
   const read = (item: Item) => {
-    const found = timed(item);
+    const found = withTime(item);
     return found && found.time <= latest ? found : undefined;
   };
   const oldStyle = await newestOldStyleItems(
@@ -213,7 +228,7 @@ async function newestVersion(
   const [newestIso] =
     upTo.to < FIRST_ISO
       ? []
-      : await takeItems(table, upTo, { ...reading, newestFirst: true, limit: 1 }, timed);
+      : await takeItems(table, upTo, { ...reading, newestFirst: true, limit: 1 }, withTime);
   const version = await newestOf(table, newestIso, hasOldStyle, reading);
   return version && compareCreated(version, newest) < 0 ? version : undefined;
 }
@@ -231,7 +246,7 @@ function isClaimed(putNext: AttributeValue | undefined, newest: Timed | undefine
 /** Where the next item goes; undefined when somebody else was faster to claim a place. */
 async function nextPlace(
   table: Table,
-  { newest, putNext }: Look,
+  { newest, putNext }: Found,
   { mustFollow, warn }: PutOptions,
 ): Promise<string | undefined> {
   const time = now(table);

@@ -30,7 +30,7 @@ export function openStderr(): Stderr {
   const { warn: write } = console;
   const secrets = new Set<string>();
   const values = new Set<string>();
-  const told = new Set<string>();
+  const written = new Set<string>();
   const hideIn = (texts: Set<string>) => (text: string | undefined) => {
     if (text === undefined || text.length < LEAST_HIDDEN) return;
     // Who quotes a text may have made one line of it.
@@ -49,8 +49,8 @@ export function openStderr(): Stderr {
           : cut(masked(masked(oneLine(part), secrets, "***"), values, "***")),
       )
       .join("");
-    if (always || !told.has(line)) write(line);
-    told.add(line);
+    if (always || !written.has(line)) write(line);
+    written.add(line);
   };
   return { tell, hideSecret, hideValue: hideIn(values) };
 }

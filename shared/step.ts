@@ -8,7 +8,7 @@ import { openStderr } from "./stderr.ts";
 import { type CommandLine, usage } from "./usage.ts";
 
 /** A request that takes longer to come may be waited for at a terminal. */
-const LATE_MS = 100;
+const TERMINAL_CHECK_MS = 100;
 
 const MOST_BYTES = 16 * 1024 * 1024;
 
@@ -135,14 +135,14 @@ function showUsageInTerminal(step: CommandLine): void {
 
 async function readDocument(step: CommandLine): Promise<unknown> {
   // To ask at once whether it is a terminal would cost every step some milliseconds.
-  const late = setTimeout(showUsageInTerminal, LATE_MS, step);
+  const terminalCheck = setTimeout(showUsageInTerminal, TERMINAL_CHECK_MS, step);
   let bytes;
   try {
     bytes = await readStdin();
   } catch (cause) {
     throw new Error(`stdin cannot be read: ${codeOf(cause)}`, { cause });
   } finally {
-    clearTimeout(late);
+    clearTimeout(terminalCheck);
   }
   if (bytes === undefined) throw new Error("the request on stdin must not be larger than 16 MiB");
   if (bytes.length === 0) throw new Error("stdin is empty; expected a JSON request");

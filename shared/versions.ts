@@ -1,5 +1,5 @@
 import { compareCreated, FIRST_ISO, isoCreated, oldStyleRanges, type Range, type Timed } from "./created.ts";
-import { queryItems, textOf, timed } from "./dynamodb.ts";
+import { queryItems, textOf, withTime } from "./dynamodb.ts";
 import type { Item, Table } from "./transport.ts";
 
 /** A version with the time of its `created`. */
@@ -45,7 +45,7 @@ export interface Taken {
 
 /** The version that an item is, or the reason why it is none, to follow "skipped:". */
 export function versionOf(item: Item): TimedVersion | string {
-  const own = timed(item);
+  const own = withTime(item);
   const value = textOf(item.value);
   if (own === undefined) return "its created is not a valid timestamp";
   if (item.value === undefined) return "it has no value";
@@ -99,7 +99,7 @@ function takePage(taken: Taken, page: Item[], taking: Taking, isWanted: Span["is
   taken.items += page.length;
   const found: Weighed[] = [];
   for (const item of page) {
-    const own = timed(item);
+    const own = withTime(item);
     if (own) taken.latest = Math.max(taken.latest, own.time);
     if (own && !isWanted(own)) continue;
     const version = versionOf(item);

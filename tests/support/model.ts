@@ -19,7 +19,7 @@ import {
   type Timed,
   timeOf,
 } from "../../shared/created.ts";
-import { timed } from "../../shared/dynamodb.ts";
+import { withTime } from "../../shared/dynamodb.ts";
 import { versionsFor } from "../../shared/history.ts";
 import type { Item, Table } from "../../shared/transport.ts";
 import { deleteOldest, type Newest, putNewest } from "../../shared/order.ts";
@@ -749,7 +749,7 @@ class Items {
   /** All versions, oldest first. */
   timed(): Timed[] {
     return [...this.#items.values()]
-      .map(timed)
+      .map(withTime)
       .filter((item) => item !== undefined)
       .filter(({ created }) => created !== HEAD_CREATED)
       .toSorted(compareCreated);
