@@ -1,11 +1,13 @@
-import { expect, test } from "bun:test";
-import { startDynalite } from "../support/engine.ts";
+import { describe, expect, test } from "bun:test";
+import { hasDocker, startDynamodbLocal } from "../support/containers.ts";
+import { type Engine, startDynalite } from "../support/engine.ts";
 import { type Fault, faults, startFaultyProxy } from "../support/faults.ts";
 import { dist, type StepName, type Version } from "../support/step.ts";
 import { describeSubjects } from "../support/subjects.ts";
 import { awsError, startProxy } from "../support/proxy.ts";
 import { createTable as createTestTable, type TestTable } from "../support/table.ts";
 
+const dynalite = await startDynalite();
 const EVER = Infinity;
 /** Of a step's 60 s, and what it takes to start one of many. */
 const LIMIT_MS = 65_000;
@@ -20,6 +22,47 @@ const places: { step: StepName; withVersion?: boolean; operation: string; from: 
   { step: "out", operation: "Query", from: 2 },
   { step: "out", operation: "UpdateItem", from: 1 },
   { step: "out", operation: "PutItem", from: 1 },
+];
+
+/** Puts in other situations, each with the requests that differ there. */
+const situations: {
+  title: string;
+  items: Version[];
+  keep?: number;
+  hasRival?: boolean;
+  met: [string, number][];
+}[] = [
+  {
+    title: "on an empty key",
+    items: [],
+    met: [
+      ["Query", 1],
+      ["UpdateItem", 1],
+      ["PutItem", 1],
+    ],
+  },
+  {
+    title: "with keep",
+    items: [
+      { created: "2026-01-01T00:00:00.000Z", value: "1" },
+      { created: "2026-01-02T00:00:00.000Z", value: "2" },
+    ],
+    keep: 1,
+    met: [
+      ["PutItem", 1],
+      ["Query", 3],
+      ["DeleteItem", 1],
+    ],
+  },
+  {
+    title: "beside a rival",
+    items: [{ created: "2026-01-02T00:00:00.000Z", value: "2" }],
+    hasRival: true,
+    met: [
+      ["UpdateItem", 1],
+      ["PutItem", 1],
+    ],
+  },
 ];
 
 const old = { created: "2026-01-01T00:00:00.000Z", value: "1" };
@@ -101,6 +144,59 @@ describeSubjects("with a fault", ({ createTable, run }) => {
       expect({ times, place, status }).toEqual({ times, place, status: times === 1 ? 0 : failed });
     }
   }, 90_000);
+});
+
+// From dist alone: the image has the same programs, and each of these takes a minute.
+describe.each<[string, () => Promise<Engine>]>([
+  ["dynalite", async () => dynalite],
+  ...(hasDocker ? [["DynamoDB Local", startDynamodbLocal] as [string, () => Promise<Engine>]] : []),
+])("puts with a fault, on %s", (__, start) => {
+  test.concurrent.each(Object.entries(faults))(
+    "%s, at the requests of puts on an empty key, with keep and beside a rival",
+    async (_, { fault }) => {
+      const all = situations.flatMap(({ items, keep, hasRival, met }) =>
+        met.flatMap(([operation, from]) =>
+          [1, EVER].map(async (times) => {
+            await using table = await createTestTable(await start());
+            await table.add(...items);
+            await using proxy = await startFaultyProxy(table.source.endpoint, fault, {
+              operation,
+              from,
+              times,
+            });
+            const source = { ...table.source, endpoint: proxy.endpoint, ...(keep && { keep }) };
+            const put = (to: object, value: string) =>
+              dist.run("out", { source: to, params: { value } }, { words: ["/tmp"] });
+            const [{ status, stdout, stderr }, rival] = await Promise.all([
+              put(source, "mine"),
+              hasRival ? put(table.source, "rival") : undefined,
+            ]);
+            const cursor = items.at(-1);
+            const { stdout: seen } = await dist.run("check", {
+              source: table.source,
+              version: cursor ?? null,
+            });
+            const followed = (JSON.parse(seen) as Version[]).filter(
+              ({ created }) => created !== cursor?.created,
+            );
+            const stored = (await table.items()).filter(({ value }) => value === "mine" || value === "rival");
+            // A follower sees all that is stored beyond its cursor, and in this order.
+            expect(followed).toEqual(stored.map(({ created, value }) => ({ created, value }) as Version));
+            const mine = stored.filter(({ value }) => value === "mine");
+            expect(mine.length).toBeLessThanOrEqual(1);
+            if (rival) expect(followed).toContainEqual(JSON.parse(rival.stdout).version);
+            if (status === 0) expect(mine).toMatchObject([JSON.parse(stdout).version]);
+            else if (mine.length > 0)
+              expect({ status, line: stderr.at(-1) }).toEqual({
+                status: 5,
+                line: expect.stringMatching(/^the value may be stored, as of /),
+              });
+          }),
+        ),
+      );
+      await Promise.all(all);
+    },
+  );
 });
 
 // From dist alone: it takes a minute, and what counts it is the same everywhere.
