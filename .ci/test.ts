@@ -1,7 +1,8 @@
 /**
  * Runs the tests as `bun test` does, with its options, and makes its output shorter: what is skipped is counted by its
- * reason, and a long silence is a line that says so. Without arguments all tests run, in two processes, since those of
- * one folder mostly wait. The exit status is 0 when every test passed or was skipped.
+ * reason, what failed is named once more at the end, and a long silence is a line that says so. Without arguments all
+ * tests run, in two processes, since those of one folder mostly wait. The exit status is 0 when every test passed or
+ * was skipped.
  */
 import { readdir } from "node:fs/promises";
 import { buildIfStale, ROOT } from "./build.ts";
@@ -21,6 +22,7 @@ const REASONS: [RegExp, string][] = [
 ];
 
 const skipped = new Map<string, number>();
+const failed = new Set<string>();
 const counts = { pass: 0, skip: 0, fail: 0 };
 const files = new Set<string>();
 let quiet = setTimeout(() => {}, 0);
@@ -41,6 +43,8 @@ function show(line: string, isListed: boolean): void {
     counts[kind as keyof typeof counts] += Number(count);
     return;
   }
+  const [, failure] = /^\(fail\) (.*?)(?: \[[\d.]+ms\])?$/.exec(text) ?? [];
+  if (failure !== undefined) failed.add(failure);
   const [, name] = /^\(skip\) (.*)$/.exec(text) ?? [];
   if (isListed && (name !== undefined || /^\d+ tests? skipped:$/.test(text))) return;
   if (name === undefined) {
@@ -91,5 +95,7 @@ const statuses = await Promise.all(
 );
 clearTimeout(quiet);
 for (const [reason, count] of skipped) console.error(`${count} skipped: ${reason}`);
+// Of two processes the first to end has told them long before.
+for (const name of failed) console.error(`failed: ${name}`);
 for (const [kind, count] of Object.entries(counts)) console.error(`${String(count).padStart(5)} ${kind}`);
 process.exit(Math.max(...statuses));

@@ -265,7 +265,7 @@ describeSteps("without a DynamoDB", (steps) => {
         AWS_CONTAINER_CREDENTIALS_FULL_URI: uri,
       },
     );
-  }, 30_000);
+  });
 
   test("a region of the environment that is none is told", async () => {
     await expectFailure(steps, "check", source, /^AWS_REGION: "not a region!" is not a valid AWS region/, {
@@ -281,5 +281,5 @@ describeSteps("without a DynamoDB", (steps) => {
       expectFailure(steps, "check", { ...source, endpoint }, line),
       expectFailure(steps, "out", { ...source, endpoint }, line),
     ]);
-  }, 70_000);
+  });
 });

@@ -9,8 +9,8 @@ import { createTable as createTestTable, type TestTable } from "../support/table
 
 const dynalite = await startDynalite();
 const EVER = Infinity;
-/** Of a step's 60 s, and what it takes to start one of many. */
-const LIMIT_MS = 65_000;
+/** Of a step's 60 s, and what it takes to start and to end one of hundreds: far below what a step without a limit takes. */
+const LIMIT_MS = 100_000;
 
 /** Every request of every step: what a check with and without a version and a put ask. */
 const places: { step: StepName; withVersion?: boolean; operation: string; from: number }[] = [
@@ -143,7 +143,7 @@ describeSubjects("with a fault", ({ createTable, run }) => {
       const failed = place.operation === "PutItem" ? 5 : 1;
       expect({ times, place, status }).toEqual({ times, place, status: times === 1 ? 0 : failed });
     }
-  }, 90_000);
+  });
 });
 
 // From dist alone: the image has the same programs, and each of these takes a minute.
@@ -223,10 +223,10 @@ test.concurrent("silence at one request after another ends a put within a minute
     stdout: "",
     stderr: [expect.stringMatching(/ gave no answer within 10 s \(\d attempts?\); /)],
   });
-  // 45 s: after that a put sends nothing new.
-  expect(performance.now() - start).toBeLessThan(47_000);
+  // 45 s, after which a put sends nothing new; 70 where each page sets the deadline anew.
+  expect(performance.now() - start).toBeLessThan(60_000);
   expect(await table.items()).toHaveLength(1);
-}, 90_000);
+});
 
 test.concurrent("a put that is always overtaken backs off, and ends after 45 s", async () => {
   await using table = await createTestTable(await startDynalite());
@@ -247,8 +247,8 @@ test.concurrent("a put that is always overtaken backs off, and ends after 45 s",
       ),
     ],
   });
-  expect(performance.now() - start).toBeWithin(43_000, 49_000);
+  expect(performance.now() - start).toBeWithin(43_000, 60_000);
   // A second apart on average; without back-off there were thousands.
   expect(proxy.asked.length).toBeLessThan(400);
   expect(await table.items()).toHaveLength(1);
-}, 90_000);
+});
