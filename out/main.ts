@@ -11,6 +11,6 @@ await runStep({
   hasValueOption: true,
   valueIn: ({ version }) => version.value,
   undelivered: ({ version }, { params }) =>
-    params.get_latest ? undefined : `the value is stored as of ${version.created}`,
+    params.get_latest ? undefined : `the value is stored (created ${version.created})`,
   run: put,
 });

@@ -51,7 +51,7 @@ export async function put({ source, params }: OutRequest, context: StepContext):
   if (given !== undefined) {
     hideValue(given);
     requireFit(given);
-    if (given === "") warn("the value is empty");
+    if (given === "") warn("storing an empty value");
   }
   let previous: string | undefined;
   const decide = (newest: Newest | undefined, isEmpty: boolean) => {
@@ -79,7 +79,7 @@ export async function put({ source, params }: OutRequest, context: StepContext):
     warn,
     atSignal,
   });
-  if (!written) tell(`nothing was stored: the newest version, of ${created}, has this value already`);
+  if (!written) tell(`nothing is stored: the newest version (created ${created}) already has this value`);
   if (source.keep != null && written) {
     await deleteOldest(table, source.keep, created).catch((error: Error) =>
       warn(`the value is stored, but older items could not be deleted: ${error.message}`),
@@ -96,13 +96,14 @@ async function latest(table: Table, source: Source, warn: StepContext["warn"]): 
   const [newest] = found ?? initial;
   if (newest) return newest;
   throw new Error(
-    `params.get_latest: the key ${JSON.stringify(source.key)} ${found ? "has items, but none of them is a version" : "has no version, and source.initial_value is not set"}`,
+    `params.get_latest: the key ${JSON.stringify(source.key)} ${found ? "has items, but none of them is a version" : "has no version, and source.initial_value is not set; put a value first, or set it"}`,
   );
 }
 
 function notAsExpected(expected: string, newest: Newest | undefined, known: string | undefined): StatusError {
   let found = "the key has no version";
-  if (newest !== undefined) found = `the newest version is ${shown(newest.value)}, of ${newest.created}`;
+  if (newest !== undefined)
+    found = `the newest version is ${shown(newest.value)} (created ${newest.created})`;
   else if (known !== undefined) found = `the key is empty, and source.initial_value is ${shown(known)}`;
   return new StatusError(4, `params.expect: expected ${shown(expected)}, but ${found}; nothing is stored`);
 }

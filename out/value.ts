@@ -6,7 +6,10 @@ import type { OutRequest } from "../shared/schema.ts";
 
 const DEFAULT_FILE = "version.txt";
 const MOST_LISTED = 20;
-const LINK_OUTSIDE = "is a link that leads outside the sources directory";
+const LINK_OUTSIDE = "is a symbolic link that leads outside the sources directory";
+
+const NO_INPUTS = "the put step has no inputs";
+const ADD_INPUTS = "add them (example: inputs: [artifacts])";
 
 /** A file beyond this size is refused unread. */
 const MOST_READ_BYTES = 16 * 1024 * 1024;
@@ -119,8 +122,8 @@ function decode(param: string, file: string, bytes: Buffer): string {
   } catch (cause) {
     const reason =
       encoding === "utf-8"
-        ? `is not UTF-8 text${utf16 === undefined ? "" : ", but UTF-16"}`
-        : "is not valid UTF-16 text, as which its byte-order mark marks it";
+        ? `is not UTF-8 text${utf16 === undefined ? "" : ", but UTF-16"}; save it as UTF-8`
+        : "starts with a UTF-16 byte-order mark but is not valid UTF-16; save it as UTF-8";
     throw refusal(param, file, reason, cause);
   }
 }
@@ -135,10 +138,13 @@ async function findDefaultFile(sources: string): Promise<string> {
   }
   const [file] = files;
   if (file !== undefined && files.length === 1) return file;
-  const found = files.length > 1 ? `found ${shorten(files)}` : await describeInputs(sources);
-  throw new Error(
-    `params: file, value, directory or bump is required, or exactly one ${DEFAULT_FILE} in the inputs: ${found}`,
-  );
+  const how = "set params.value, file, directory or bump";
+  let reason = `more than one ${DEFAULT_FILE} (${shorten(files)}); set params.file`;
+  if (names.length === 0) reason = `${NO_INPUTS}; ${ADD_INPUTS}, or ${how}`;
+  else if (files.length === 0) {
+    reason = `no ${DEFAULT_FILE} at the top level of an input; ${how} (inputs: ${shorten(names)})`;
+  }
+  throw new Error(`no value to put: ${reason}`);
 }
 
 async function list(sources: string): Promise<string[]> {
@@ -160,8 +166,8 @@ async function describeInputs(sources: string, path?: string): Promise<string> {
   const suspect = rest.length > 0 && first !== undefined && !names.includes(first) ? first : undefined;
   if (names.length === 0) {
     return suspect === undefined
-      ? "the put step has no inputs; add them (example: inputs: [artifacts])"
-      : `the put step has no inputs; is ${JSON.stringify(suspect)} the name of an artifact? (inputs: detect mounts only what params name)`;
+      ? `${NO_INPUTS}; ${ADD_INPUTS}`
+      : `${NO_INPUTS}; is ${JSON.stringify(suspect)} the name of an artifact? (inputs: detect mounts only what params name)`;
   }
   const inputs = `the put step has these inputs: ${shorten(names)}`;
   return suspect === undefined ? inputs : `${JSON.stringify(suspect)} is not an input; ${inputs}`;

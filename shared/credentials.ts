@@ -8,7 +8,7 @@ import {
 import { loadSharedConfigFiles } from "@smithy/core/config";
 import { readFile } from "node:fs/promises";
 import { type Connection, type Credentials, endpointIn, givenCredentials } from "./connection.ts";
-import { codeOf, networkFailure, reasonOf } from "./errors.ts";
+import { networkFailure, reasonOf } from "./errors.ts";
 
 type Provider = () => Promise<Credentials>;
 
@@ -135,8 +135,10 @@ async function found({ profile }: Connection, clientConfig: object): Promise<Cre
 function environmentKeys(): Credentials | undefined {
   const { AWS_ACCESS_KEY_ID: id, AWS_SECRET_ACCESS_KEY: secret, AWS_SESSION_TOKEN: token } = process.env;
   if (!id && !secret) return undefined;
-  if (!id) throw credentialsError("AWS_SECRET_ACCESS_KEY is set, but AWS_ACCESS_KEY_ID is not");
-  if (!secret) throw credentialsError("AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not");
+  if (!id)
+    throw credentialsError("AWS_SECRET_ACCESS_KEY is set, but AWS_ACCESS_KEY_ID is not; set both or neither");
+  if (!secret)
+    throw credentialsError("AWS_ACCESS_KEY_ID is set, but AWS_SECRET_ACCESS_KEY is not; set both or neither");
   for (const [name, value] of Object.entries({
     AWS_ACCESS_KEY_ID: id,
     AWS_SECRET_ACCESS_KEY: secret,
@@ -172,12 +174,12 @@ async function byProfile(source: string, profile: string, clientConfig: object):
 
 async function byTokenFile(file: string, clientConfig: object): Promise<Credentials> {
   const { AWS_ROLE_ARN: roleArn, AWS_ROLE_SESSION_NAME } = process.env;
-  if (!roleArn) throw credentialsError("AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not");
-  const token = await readFile(file, "utf8").catch((cause: unknown) => {
+  if (!roleArn)
     throw credentialsError(
-      `AWS_WEB_IDENTITY_TOKEN_FILE: ${JSON.stringify(file)} cannot be read (${codeOf(cause)})`,
-      cause,
+      "AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not; set both or neither",
     );
+  const token = await readFile(file, "utf8").catch((cause: unknown) => {
+    throw credentialsError(`AWS_WEB_IDENTITY_TOKEN_FILE: ${reasonOf(cause)}`, cause);
   });
   const roleSessionName = AWS_ROLE_SESSION_NAME || "dynamo-keyval-resource";
   return byToken("the token in AWS_WEB_IDENTITY_TOKEN_FILE", token.trim(), roleArn, {
@@ -225,7 +227,7 @@ async function orStsFailure(provider: Provider, sentence: string): Promise<Crede
     const network = networkFailure(cause, host, STS_ATTEMPTS, endpoint);
     if (network)
       throw credentialsError(
-        `${network} while assuming a role at STS; check the worker's network and its proxy settings`,
+        `${network} while assuming a role at STS; check the network and the proxy settings`,
         cause,
       );
     if (/^Throttl|^RequestLimitExceeded$/.test(name) || status >= 500) {
@@ -236,7 +238,7 @@ async function orStsFailure(provider: Provider, sentence: string): Promise<Crede
     }
     if ($fault === undefined || name === "Unknown") {
       throw credentialsError(
-        `${host} gave an answer that is not STS's (HTTP ${status}); check the worker's network and its proxy settings`,
+        `${host} did not answer like STS (HTTP ${status}); check the network and the proxy settings`,
         cause,
       );
     }
@@ -249,7 +251,7 @@ async function orFailure(provider: Provider, source: string): Promise<Credential
   try {
     return await withinTime(provider());
   } catch (cause) {
-    throw credentialsError(`${source} gives no credentials: ${reasonOf(cause)}`, cause);
+    throw credentialsError(`${source} returned no credentials: ${reasonOf(cause)}`, cause);
   }
 }
 

@@ -130,10 +130,15 @@ export async function putItem(table: Table, item: NewItem, isInDoubt = false): P
       throw error;
     } catch (reason) {
       if (!request.isInDoubt || !(reason instanceof Error)) throw reason;
-      const message = `the value may be stored, as of ${item.created}, or may not be: ${reason.message}`;
+      const message = `${mayBeStored(item.created)}: ${reason.message}`;
       throw new StatusError(5, message, { cause: reason });
     }
   }
+}
+
+/** What a put says whose outcome nobody can tell. */
+export function mayBeStored(created: string): string {
+  return `the value may or may not be stored (created ${created})`;
 }
 
 /** Makes `place` the head's `put_next`, on condition that it is what was `seen` of it. */
@@ -187,7 +192,7 @@ export const ITEM_BYTES = 409_600;
 
 /** How an item of so many bytes is too large. */
 export function tooLarge(bytes: number): string {
-  return `is too large: ${bytes} bytes, ${bytes - ITEM_BYTES} more than the ${ITEM_BYTES} of a DynamoDB item`;
+  return `is too large: ${bytes} bytes, ${bytes - ITEM_BYTES} more than a DynamoDB item may have (${ITEM_BYTES}); store larger files elsewhere, such as in S3, and put their names`;
 }
 
 /** An item's size in bytes as DynamoDB counts it: names and values. */

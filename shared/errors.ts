@@ -130,13 +130,13 @@ function explain(error: AwsError, action: string, connection: FailureContext, tr
       return `DynamoDB rejected the signature made with ${given(connection, "secret_key", "the secret key")}; it may be mistyped, or this worker's clock may be wrong`;
     case "ExpiredToken":
     case "ExpiredTokenException":
-      return `DynamoDB rejected ${given(connection, "session_token", "the session token")}: it has expired`;
+      return `DynamoDB rejected ${given(connection, "session_token", "the session token")}: it has expired; get a new one`;
     case "ProvisionedThroughputExceededException":
     case "ThrottlingException":
     case "RequestLimitExceeded":
       return `${where}: DynamoDB throttled ${action} (${times(attempts)}); raise the table's capacity or use on-demand billing`;
     case UNEXPECTED:
-      return `${answerer(host, connection.endpoint)} gave an answer that is not DynamoDB's (HTTP ${status}); ${checkNetwork(connection)}`;
+      return `${answerer(host, connection.endpoint)} did not answer like DynamoDB (HTTP ${status}, ${times(attempts)}); ${Number(status) >= 500 ? "try again, or " : ""}${checkNetwork(connection)}`;
     default:
   }
   if (attempts === 0) {
@@ -198,7 +198,8 @@ export function reasonOf(cause: unknown): string {
   if (name === "SyntaxError" || /JSON Parse error/.test(message)) return "its answer is not valid JSON";
   if (code === "ERR_INVALID_URL") return "it is not a valid URL";
   if (name === "TypeError") return "its settings are incomplete";
-  if (typeof path === "string") return `${JSON.stringify(path)} cannot be read (${code})`;
+  if (typeof path === "string")
+    return `${JSON.stringify(path)} ${code === "ENOENT" ? "does not exist" : `cannot be read (${code})`}`;
   return networkFailure(cause, host) ?? String(message).replace(/\s+/g, " ");
 }
 
@@ -218,7 +219,7 @@ function given({ roleArns, accessKey }: FailureContext, field: string, otherwise
 }
 
 function checkNetwork({ endpoint }: FailureContext): string {
-  return `check ${endpoint ? "the endpoint" : "source.region"}, the worker's network and its proxy settings`;
+  return `check ${endpoint ? "the endpoint" : "source.region"}, the network and the proxy settings`;
 }
 
 function createTable(connection: FailureContext): string {

@@ -16,7 +16,10 @@ export const storable = v.pipe(
 );
 const secretText = v.pipe(
   text,
-  v.regex(/^[!-~]+$/, "must not be empty or contain white space or non-ASCII characters"),
+  v.regex(
+    /^[!-~]+$/,
+    "must not be empty or contain white space or non-ASCII characters (a newline at its end?)",
+  ),
 );
 
 const QUOTED = "a quoted string (YAML reads 1.10 as 1.1 and yes as true)";
@@ -26,14 +29,16 @@ export const value = v.union(
   mustBe(QUOTED),
 );
 
-const AT_LEAST_ONE = "must be a whole number of at least 1";
+const AT_LEAST_ONE = "a whole number of at least 1";
+const notCounting = ({ input }: { input: unknown }) =>
+  `must be ${AT_LEAST_ONE}, got ${String(input).slice(0, MOST_SHOWN)}`;
 /** A whole number of at least 1, as a number or its text. */
 export const count = v.union(
   [
-    v.pipe(v.number(), v.safeInteger(AT_LEAST_ONE), v.minValue(1, AT_LEAST_ONE)),
-    v.pipe(v.string(), v.regex(/^[1-9]\d{0,14}$/, AT_LEAST_ONE), v.transform(Number)),
+    v.pipe(v.number(), v.safeInteger(notCounting), v.minValue(1, notCounting)),
+    v.pipe(v.string(), v.regex(/^[1-9]\d{0,14}$/), v.transform(Number)),
   ],
-  mustBeQuotable("a whole number of at least 1"),
+  mustBeQuotable(AT_LEAST_ONE),
 );
 
 /** A boolean, or its text. */

@@ -11,6 +11,7 @@ import {
 import {
   claimPlace,
   deleteItem,
+  mayBeStored,
   type NewItem,
   putItem,
   queryPage,
@@ -106,7 +107,7 @@ export async function putNewest(table: Table, options: PutOptions): Promise<Put>
     });
     await halted;
     if (outcome === "stored") {
-      atSignal(async () => `the value is stored as of ${created}`);
+      atSignal(async () => `the value is stored (created ${created})`);
       warnOfFuture(table, created, warn);
       return { value, created, written: true };
     }
@@ -115,13 +116,12 @@ export async function putNewest(table: Table, options: PutOptions): Promise<Put>
 
 /** What became of a put that a signal ends while its item may be on the way; told within 5 s. */
 async function settle(table: Table, item: NewItem): Promise<string> {
-  const unknown = `the value may be stored, as of ${item.created}, or may not be`;
   const outcome = await Promise.race([
     putItem(table, item, true).catch(() => "unknown"),
     Bun.sleep(SETTLE_MS),
   ]);
-  if (outcome === "stored") return `the value is stored as of ${item.created}`;
-  return outcome === "taken" ? "the value is not stored: another put was faster" : unknown;
+  if (outcome === "stored") return `the value is stored (created ${item.created})`;
+  return outcome === "taken" ? "the value is not stored: another put was faster" : mayBeStored(item.created);
 }
 
 /**
@@ -269,7 +269,7 @@ async function nextPlace(
   }
   if (outcome === "denied") {
     warn(
-      "readers may miss versions that are put at the same time: allow dynamodb:UpdateItem in the IAM policy",
+      "these credentials are not allowed to call dynamodb:UpdateItem, so readers may miss versions put at the same moment; allow it in their IAM policy",
     );
   }
   return outcome === "overtaken" ? undefined : created;
@@ -300,5 +300,5 @@ function repair(table: Table): string {
   const head = awsCommand(table, "delete-item", [
     `--key ${shellWord(JSON.stringify({ [table.partitionKey]: { S: table.key }, created: { S: HEAD_CREATED } }))}`,
   ]);
-  return `To repair it (README, "${REPAIR_SECTION}"): while no put runs, list the items of the future with: ${query} ; delete each of them, and then the key's head with: ${head}`;
+  return `To repair it (README, "${REPAIR_SECTION}"): pause all puts, list the items of the future with: ${query} ; delete each of them, and then the key's head item with: ${head}`;
 }

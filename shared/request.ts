@@ -106,7 +106,7 @@ function unknown(name: string, known: string[]): string {
 
 function misplaced(schema: RequestSchema, part: string, name: string): string | undefined {
   if (part === "source" && name === "web_identity_token") {
-    return "belongs to params of a put: Concourse treats a changed source as a new resource, and each token is new";
+    return "belongs in the params of a put: each token is new, and Concourse treats a changed source as a new resource";
   }
   if (part === "source" && /^(sort|range)_key$/.test(name)) {
     return `is not a field; the sort key is always "created"`;

@@ -77,7 +77,7 @@ const credentialFields = {
   profile: optional(filled, "profile in the shared AWS files"),
   role_arn: optional(
     v.union([roleArn, v.pipe(v.array(roleArn), v.minLength(1, "must not be an empty array"))], notRole),
-    "role to assume, or an array of roles to assume in turn",
+    "role to assume, or an array of roles, each assumed with the one before",
   ),
   external_id: optional(
     v.pipe(
@@ -91,7 +91,7 @@ const credentialFields = {
   ),
   role_session_name: optional(
     v.pipe(text, v.regex(/^[\w+=,.@-]{2,64}$/, isNot("a valid session name (2 to 64 of A-Za-z0-9_+=,.@-)"))),
-    "session name; default: pipeline and job in a put",
+    "session name; default: pipeline and job (put), dynamo-keyval-resource (check)",
   ),
 };
 
@@ -120,9 +120,12 @@ const networkFields = {
 };
 
 const historyFields = {
-  initial_value: optional(value, "what check offers while the key has no item"),
-  history: optional(count, `versions that a check without a version returns; default: ${DEFAULT_HISTORY}`),
-  keep: optional(count, "versions to keep; a put deletes older ones after an hour"),
+  initial_value: optional(value, "value of a key without versions, for check, bump, expect and get_latest"),
+  history: optional(
+    count,
+    `most versions that a check without a version returns; default: ${DEFAULT_HISTORY}`,
+  ),
+  keep: optional(count, "how many of the newest versions to keep; older ones stay for an hour"),
 };
 
 /** The fields of `source` by what they are about. */
@@ -190,7 +193,7 @@ const bumpFields = {
   ),
   pre: v.pipe(
     v.optional(v.pipe(text, v.regex(/^(?!\d+$)[\dA-Za-z-]+$/, isNot(PRE)))),
-    v.description("name of a pre-release, such as rc: 1.3.0-rc.1, 1.3.0-rc.2"),
+    v.description("name of a pre-release (example: rc, for 1.3.0-rc.1, 1.3.0-rc.2)"),
   ),
 };
 
@@ -237,9 +240,12 @@ const OutParams = v.pipe(
       value: v.pipe(v.optional(value), v.description("the value itself, as a quoted string")),
       directory: optional(path, "directory whose files are the value, as one JSON object"),
       ...bumpFields,
-      expect: v.pipe(v.optional(value), v.description("put only if the newest value is this one")),
-      skip_unchanged: optional(flag, "true: put nothing if the newest value is the same"),
-      get_latest: optional(flag, "true: put nothing; answer with the newest version"),
+      expect: v.pipe(
+        v.optional(value),
+        v.description("store the value only if the newest value is this one"),
+      ),
+      skip_unchanged: optional(flag, "true: store nothing if the newest value is the same"),
+      get_latest: optional(flag, "true: store nothing; return the newest version"),
       web_identity_token: secret("OIDC token to assume source.role_arn with"),
     },
     mustBe("an object"),
@@ -258,7 +264,7 @@ const OutParams = v.pipe(
     v.partialCheck(
       [["bump"], ["pre"], ["skip_unchanged"]],
       ({ bump, pre, skip_unchanged }) => (bump ?? pre) === undefined || skip_unchanged !== true,
-      "cannot be used with bump and pre",
+      "cannot be used with bump or pre",
     ),
     ["skip_unchanged"],
   ),
@@ -271,7 +277,7 @@ const OutParams = v.pipe(
           (one) => one == null,
         ) &&
           others.skip_unchanged !== true),
-      "cannot be used with other params than web_identity_token",
+      "cannot be used with any other param except web_identity_token",
     ),
     ["get_latest"],
   ),

@@ -114,16 +114,14 @@ function commandLine(step: CommandLine, words: string[]): { folder: string; valu
   const known = step.hasValueOption ? ["--value"] : [];
   const option = options.find((word) => !known.includes(word));
   if (option !== undefined) {
-    throw new Error(`./${step.name} has no option ${option}; try ./${step.name} --help`);
+    throw new Error(`./${step.name}: unknown option ${option}; try ./${step.name} --help`);
   }
   const [folder = "", ...others] = words.filter((word) => !word.startsWith("-"));
   const isRight = others.length === 0 && (folder === "") === (step.folder === undefined);
   if (isRight) return { folder, valueOnly: options.length > 0 };
   if (words.length === 0) showUsageInTerminal(step);
-  const expected = step.folder === undefined ? "no arguments" : `one directory (${step.folder})`;
-  throw new Error(
-    `./${step.name} expects ${expected} on the command line and its request on stdin; try ./${step.name} --help`,
-  );
+  const expected = step.folder === undefined ? "no arguments" : `one argument, the ${step.folder} directory`;
+  throw new Error(`./${step.name} takes ${expected}; send the request on stdin; try ./${step.name} --help`);
 }
 
 function showUsageInTerminal(step: CommandLine): void {

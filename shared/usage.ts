@@ -37,12 +37,12 @@ const ENVIRONMENT = `environment (used where source has nothing):
 /** What `--help` shows, no line longer than 100 columns. */
 export function usage(step: CommandLine): string {
   const { name, summary, folder, hasValueOption } = step;
-  const command = `./${name}${folder === undefined ? "" : ` ${folder}`}`;
+  const words = [...(hasValueOption ? ["[--value]"] : []), ...(folder === undefined ? [] : [folder])];
   const options = hasValueOption ? ["  --value    write the value alone to stdout, and a newline"] : [];
   return [
     `${name}: ${summary}`,
     "",
-    `usage: ${command}${hasValueOption ? " [--value]" : ""} <request.json`,
+    `usage: ./${name} ${words.join(" ")} <request.json`,
     "",
     "options:",
     ...options,
@@ -68,8 +68,8 @@ function fieldLines({ name, request }: CommandLine): string[] {
   const groups =
     name === "in"
       ? {
-          "source (shown in the metadata, region without its default; all others are validated and ignored)":
-            pick(SOURCE_GROUPS.table),
+          "source (for the metadata, the region only if given; other fields are validated, but not used)":
+            SOURCE_GROUPS.table,
         }
       : Object.fromEntries(
           Object.entries(SOURCE_GROUPS).map(([group, fields]) => [`source, ${group}`, fields]),
@@ -79,25 +79,23 @@ function fieldLines({ name, request }: CommandLine): string[] {
   );
 }
 
-/** What `in` tells in its metadata. */
-function pick({ table_name, key, region }: typeof SOURCE_GROUPS.table) {
-  return { table_name, key, region };
-}
-
 function fieldLine([field, schema]: [string, v.GenericSchema]): string {
   const isOptional = schema.type === "nullish" || schema.type === "optional";
   return `  ${field.padEnd(18)} ${v.getDescription(schema)}${isOptional ? "" : " (required)"}`;
 }
 
-function exitStatuses({ name, hasValueOption }: CommandLine): string[] {
+function exitStatuses({ name }: CommandLine): string[] {
   return [
     "exit status:",
-    "  0    success; the answer is on stdout",
-    "  1    failure; the reason is on stderr, and nothing is stored",
-    ...(name === "check" && hasValueOption ? ["  3    --value: the key has no version"] : []),
+    "  0      success; the answer is on stdout",
+    `  1      failure; the reason is on stderr${name === "out" ? ", and nothing is stored" : ""}`,
+    ...(name === "check" ? ["  3      --value: the key has no version"] : []),
     ...(name === "out"
-      ? ["  4    expect is not met", "  5    the value is stored, or may be, though the step failed"]
+      ? [
+          "  4      expect is not met; nothing is stored",
+          "  5      the step failed, but its value is or may be stored",
+        ]
       : []),
-    "  128+N ended by signal N (example: 143 for SIGTERM)",
+    "  128+N  ended by signal N (example: 143 for SIGTERM)",
   ];
 }

@@ -195,7 +195,7 @@ const doubts: [
       first: "carried out",
       answers: [() => new Response("<html>", { status })],
       status: 5,
-      line: /^the value may be stored, as of 2/,
+      line: /^the value may or may not be stored \(created 2/,
     },
   ]),
   [
@@ -204,7 +204,7 @@ const doubts: [
       first: "carried out",
       answers: [() => new Response(null, { status: 400 }), () => awsError("AccessDeniedException", "no")],
       status: 5,
-      line: /^the value may be stored, as of 2.*dynamodb:PutItem/,
+      line: /^the value may or may not be stored \(created 2.*dynamodb:PutItem/,
     },
   ],
   [
@@ -216,7 +216,7 @@ const doubts: [
         () => awsError("AccessDeniedException", "no"),
       ],
       status: 5,
-      line: /^the value may be stored, as of 2/,
+      line: /^the value may or may not be stored \(created 2/,
     },
   ],
   [

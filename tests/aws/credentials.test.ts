@@ -242,7 +242,7 @@ describeSubjects("credentials", ({ createTable, run, answerOf }) => {
     );
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: ["DynamoDB rejected the session token of the assumed role: it has expired"],
+      stderr: ["DynamoDB rejected the session token of the assumed role: it has expired; get a new one"],
     });
   });
 

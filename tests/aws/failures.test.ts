@@ -117,19 +117,19 @@ describeSubjects("a failure", ({ createTable, ...steps }) => {
         new Response("<html>Log in first, marker-of-the-portal</html>", {
           headers: { "content-type": "text/html" },
         }),
-      /^127\.0\.0\.1:\d+ gave an answer that is not DynamoDB's \(HTTP 200\); check the endpoint/,
+      /^127\.0\.0\.1:\d+ did not answer like DynamoDB \(HTTP 200, 4 attempts\); check the endpoint/,
       everywhere,
     ],
     [
       "a redirect",
       () => Response.redirect("http://127.0.0.1:1/", 302),
-      /^127\.0\.0\.1:\d+ gave an answer that is not DynamoDB's \(HTTP 302\)/,
+      /^127\.0\.0\.1:\d+ did not answer like DynamoDB \(HTTP 302, \d+ attempts?\)/,
       everywhere,
     ],
     [
       "a broken gateway",
       () => new Response("<html>Bad gateway</html>", { status: 502 }),
-      /^127\.0\.0\.1:\d+ gave an answer that is not DynamoDB's \(HTTP 502\)/,
+      /^127\.0\.0\.1:\d+ did not answer like DynamoDB \(HTTP 502, \d+ attempts?\)/,
       ["check"],
     ],
   ])("%s is told in one line", async (_, answer, line, told) => {
@@ -205,7 +205,7 @@ describeSteps("without a DynamoDB", (steps) => {
       steps,
       step,
       { ...source, endpoint: "http://127.0.0.1:1" },
-      /^127\.0\.0\.1:1 refused the connection; check the endpoint, the worker's network and its proxy/,
+      /^127\.0\.0\.1:1 refused the connection; check the endpoint, the network and the proxy/,
     );
   });
 
@@ -260,7 +260,7 @@ describeSteps("without a DynamoDB", (steps) => {
       steps,
       "check",
       others,
-      /^AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials: /,
+      /^AWS_CONTAINER_CREDENTIALS_FULL_URI returned no credentials: /,
       {
         AWS_CONTAINER_CREDENTIALS_FULL_URI: uri,
       },

@@ -56,13 +56,13 @@ test.each<[string, object, Record<string, string>, string]>([
     "a program that fails, but not its command line and what it printed",
     { ...keyless, region: "eu-west-1", profile: "failing" },
     FILES,
-    'source.profile: the profile "failing" gives no credentials: its credential_process failed; run it in a shell to see why',
+    'source.profile: the profile "failing" returned no credentials: its credential_process failed; run it in a shell to see why',
   ],
   [
     "a profile whose sso_session is missing",
     { ...keyless, region: "eu-west-1", profile: "session" },
     FILES,
-    'source.profile: the profile "session" gives no credentials: its settings are incomplete',
+    'source.profile: the profile "session" returned no credentials: its settings are incomplete',
   ],
   [
     "a container's token file that is missing",
@@ -71,13 +71,13 @@ test.each<[string, object, Record<string, string>, string]>([
       AWS_CONTAINER_CREDENTIALS_FULL_URI: "http://127.0.0.1:1/",
       AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: "/no/such/file",
     },
-    'AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials: "/no/such/file" cannot be read (ENOENT)',
+    'AWS_CONTAINER_CREDENTIALS_FULL_URI returned no credentials: "/no/such/file" does not exist',
   ],
   [
     "a container's address that is no URL",
     { ...keyless, region: "eu-west-1" },
     { AWS_CONTAINER_CREDENTIALS_FULL_URI: "127.0.0.1/marker-of-a-path" },
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials: it is not a valid URL",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI returned no credentials: it is not a valid URL",
   ],
   [
     "a profile's region that is none",
@@ -101,13 +101,13 @@ test.each<[string, object, Record<string, string>, string]>([
     "an STS over plain HTTP, without a proxy that is for HTTPS",
     { ...unreachable, role_arn: role },
     { AWS_ENDPOINT_URL_STS: "http://127.0.0.1:1", https_proxy: "http://127.0.0.1:2" },
-    "127.0.0.1:1 refused the connection while assuming a role at STS; check the worker's network and its proxy settings",
+    "127.0.0.1:1 refused the connection while assuming a role at STS; check the network and the proxy settings",
   ],
   [
     "no proxy that NO_PROXY excepts beside an empty no_proxy",
     { ...regional, endpoint: "https://127.0.0.1:1" },
     { https_proxy: "http://127.0.0.1:2", no_proxy: "", NO_PROXY: "127.0.0.1" },
-    "127.0.0.1:1 refused the connection; check the endpoint, the worker's network and its proxy settings",
+    "127.0.0.1:1 refused the connection; check the endpoint, the network and the proxy settings",
   ],
 ])("names %s", async (____, source, env, line) => {
   expect(await failureOf(source, env)).toEqual([line]);
@@ -124,7 +124,7 @@ test("a container's answer that is no JSON is not quoted", async () => {
   using container = serve(() => new Response('{"SecretAccessKey": marker-of-a-key}'));
   const env = { AWS_CONTAINER_CREDENTIALS_FULL_URI: container.url.origin };
   expect(await failureOf({ ...keyless, region: "eu-west-1" }, env)).toEqual([
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials: its answer is not valid JSON",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI returned no credentials: its answer is not valid JSON",
   ]);
 });
 
@@ -142,7 +142,7 @@ test("a container's certificate is verified whatever NODE_TLS_REJECT_UNAUTHORIZE
     NODE_TLS_REJECT_UNAUTHORIZED: "0",
   };
   expect(await failureOf(source, env)).toEqual([
-    expect.stringMatching(/^AWS_CONTAINER_CREDENTIALS_FULL_URI gives no credentials: .*certificate/),
+    expect.stringMatching(/^AWS_CONTAINER_CREDENTIALS_FULL_URI returned no credentials: .*certificate/),
   ]);
 });
 
@@ -152,7 +152,7 @@ test.each([200, 403])(
     using portal = serve(() => new Response("<html>Log in</html>", { status }));
     const env = { AWS_ENDPOINT_URL_STS: portal.url.origin };
     expect(await failureOf({ ...unreachable, role_arn: role }, env)).toEqual([
-      `${portal.url.host} gave an answer that is not STS's (HTTP ${status}); check the worker's network and its proxy settings`,
+      `${portal.url.host} did not answer like STS (HTTP ${status}); check the network and the proxy settings`,
     ]);
   },
 );
@@ -161,7 +161,7 @@ test("what a proxy for plain HTTP answers is told with the proxy, without its pa
   using proxy = serve(() => new Response("<html>blocked</html>", { status: 403 }));
   const env = { http_proxy: `http://user:marker-of-a-password@127.0.0.1:${proxy.port}` };
   expect(await failureOf({ ...unreachable, endpoint: "http://dynamodb.example" }, env)).toEqual([
-    `dynamodb.example, through the proxy ${proxy.url.origin} (http_proxy), gave an answer that is not DynamoDB's (HTTP 403); check the endpoint, the worker's network and its proxy settings`,
+    `dynamodb.example, through the proxy ${proxy.url.origin} (http_proxy), did not answer like DynamoDB (HTTP 403, 4 attempts); check the endpoint, the network and the proxy settings`,
   ]);
 });
 

@@ -246,7 +246,7 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     const { status, stdout, stderr } = await run("out", { source, params: { value: "1" } }, { words });
     expect({ status, stdout }).toEqual({ status: 5, stdout: "" });
     expect(stderr).toEqual([
-      expect.stringMatching(/^the value may be stored, as of 2.*Z, or may not be: .*InternalServerError/),
+      expect.stringMatching(/^the value may or may not be stored \(created 2.*Z\): .*InternalServerError/),
     ]);
     expect(await table.items()).toHaveLength(1);
   });

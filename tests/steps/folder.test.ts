@@ -60,7 +60,7 @@ describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
     [
       "a binary file",
       { good: "1", "logo.png": new Uint8Array([0x89, 0x50]) },
-      'params.directory: "settings/logo.png" is not UTF-8 text',
+      'params.directory: "settings/logo.png" is not UTF-8 text; save it as UTF-8',
     ],
     ["a file with NUL", { nul: "a\0" }, 'params.directory: "settings/nul" contains a NUL character'],
     ["no file", {}, 'params.directory: "settings" contains no files'],
@@ -126,7 +126,7 @@ describeSubjects("a folder as one value", ({ createTable, run, answerOf }) => {
     const withLink = await sourcesWith({});
     await symlink("/etc/passwd", `${withLink}/settings/link`);
     expect(await refusal(withLink, "settings")).toEqual([
-      'params.directory: "settings/link" is a link that leads outside the sources directory',
+      'params.directory: "settings/link" is a symbolic link that leads outside the sources directory',
     ]);
     const withFile = await sourcesWith({ a: "1" });
     expect(await refusal(withFile, "settings/a")).toEqual([

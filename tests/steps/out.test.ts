@@ -188,7 +188,7 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
       const { status, stdout, stderr } = await run("out", { source, params }, { words: [folder] });
       expect({ status, stderr }).toEqual({
         status: 0,
-        stderr: [expect.stringMatching(/^nothing was stored/)],
+        stderr: [expect.stringMatching(/^nothing is stored/)],
       });
       const items = await table.items();
       expect(items).toHaveLength(2);
@@ -258,7 +258,7 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
   });
 
   test.each<[string, string, string[]]>([
-    ["an empty value", "", ["warning: the value is empty"]],
+    ["an empty value", "", ["warning: storing an empty value"]],
     ["3 KB of ASCII and more", "x".repeat(4000), []],
     ["more than 3 KB with other characters", "é".repeat(1537), []],
   ])("warns where it should: %s", async (_, value, lines) => {
@@ -286,12 +286,12 @@ describeSteps("out refuses, before any request", ({ run }) => {
     ["an absolute path", { "a/x": "1" }, "/etc/passwd", '/etc/passwd" leads outside the sources directory'],
     ["a path up", { "a/x": "1" }, "../x", "leads outside the sources directory"],
     ["a path up and down again", { "a/x": "1" }, "a/../a/x", "leads outside the sources directory"],
-    ["a link to a file outside", { "a/link": [outside] }, "a/link", "is a link that leads outside"],
+    ["a link to a file outside", { "a/link": [outside] }, "a/link", "is a symbolic link that leads outside"],
     [
       "a link to a folder outside",
       { "a/link": [folder] },
       "a/link/outside.txt",
-      "is a link that leads outside",
+      "is a symbolic link that leads outside",
     ],
     ["a link to the sources' neighbour", { "a/link": [`${folder}/sources-`] }, "a/link/x", "does not exist"],
     ["a link to itself", { "a/link": ["link"] }, "a/link", "cannot be read: ELOOP"],
@@ -345,7 +345,7 @@ describeSteps("out refuses, before any request", ({ run }) => {
       "one byte too much",
       { "a/x": `${"x".repeat(LARGEST + 1)}\n` },
       "a/x",
-      `is too large: ${LIMIT + 1} bytes, 1 more than the ${LIMIT}`,
+      `is too large: ${LIMIT + 1} bytes, 1 more than a DynamoDB item may have (${LIMIT})`,
     ],
     [
       "20 MB",
@@ -363,25 +363,25 @@ describeSteps("out refuses, before any request", ({ run }) => {
       "no version.txt",
       { "a/x": "1", "b/c/version.txt": "2" },
       undefined,
-      "params: file, value, directory or bump is required, or exactly one version.txt in the inputs: the put step has these inputs: a, b",
+      "no value to put: no version.txt at the top level of an input; set params.value, file, directory or bump (inputs: a, b)",
     ],
     [
       "no inputs",
       {},
       undefined,
-      "params: file, value, directory or bump is required, or exactly one version.txt in the inputs: the put step has no inputs; add them (example: inputs: [artifacts])",
+      "no value to put: the put step has no inputs; add them (example: inputs: [artifacts]), or set params.value, file, directory or bump",
     ],
     [
       "several",
       { "a/version.txt": "1", "b/version.txt": "1" },
       undefined,
-      "params: file, value, directory or bump is required, or exactly one version.txt in the inputs: found a/version.txt, b/version.txt",
+      "no value to put: more than one version.txt (a/version.txt, b/version.txt); set params.file",
     ],
     [
       "a version.txt that is a link outside",
       { "a/version.txt": [outside] },
       undefined,
-      "is a link that leads outside",
+      "is a symbolic link that leads outside",
     ],
   ])("%s", async (_, files, file, line) => {
     await writeFile(outside, "untouched");
@@ -404,7 +404,7 @@ describeSteps("out refuses, before any request", ({ run }) => {
     const { status, stderr } = await run("out", request, { words: [folder], env: build });
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: [expect.stringContaining(`more than the ${LIMIT}`)],
+      stderr: [expect.stringContaining(`more than a DynamoDB item may have (${LIMIT})`)],
     });
   });
 
@@ -413,7 +413,7 @@ describeSteps("out refuses, before any request", ({ run }) => {
     const { status, stderr } = await run("out", { source, params: { value } }, { words: [folder] });
     expect({ status, stderr }).toEqual({
       status: 1,
-      stderr: [expect.stringContaining(`more than the ${LIMIT}`)],
+      stderr: [expect.stringContaining(`more than a DynamoDB item may have (${LIMIT})`)],
     });
   });
 

@@ -112,7 +112,9 @@ describeSteps("a request", (steps) => {
       [
         "a secret with a newline",
         { access_key: "AKIA", secret_key: `${SECRET}\n` },
-        ["source.secret_key must not be empty or contain white space or non-ASCII characters"],
+        [
+          "source.secret_key must not be empty or contain white space or non-ASCII characters (a newline at its end?)",
+        ],
       ],
       [
         "an access_key that is a number",
@@ -141,13 +143,13 @@ describeSteps("a request", (steps) => {
           "source.initial_value must be a quoted string (YAML reads 1.10 as 1.1 and yes as true), got a number",
         ],
       ],
-      ["history 0", { history: 0 }, ["source.history must be a whole number of at least 1"]],
+      ["history 0", { history: 0 }, ["source.history must be a whole number of at least 1, got 0"]],
       [
         "history -1 as text",
         { history: "-1" },
         ['source.history must be a whole number of at least 1, got "-1"'],
       ],
-      ["history 1.5", { history: 1.5 }, ["source.history must be a whole number of at least 1"]],
+      ["history 1.5", { history: 1.5 }, ["source.history must be a whole number of at least 1, got 1.5"]],
       [
         "history true",
         { history: true },
@@ -240,11 +242,11 @@ describeSteps("a request", (steps) => {
         steps,
         step,
         request,
-        [`./${step} has no option --verbose; try ./${step} --help`],
+        [`./${step}: unknown option --verbose; try ./${step} --help`],
         ["--verbose"],
       );
-      await expectMistakes(steps, step, request, [`./${step} expects `], ["/tmp", "/tmp"]);
-      await expectMistakes(steps, step, request, [`./${step} expects `], step === "check" ? ["/tmp"] : []);
+      await expectMistakes(steps, step, request, [`./${step} takes `], ["/tmp", "/tmp"]);
+      await expectMistakes(steps, step, request, [`./${step} takes `], step === "check" ? ["/tmp"] : []);
     });
   });
 

@@ -114,7 +114,7 @@ describe("an answer that cannot be delivered", () => {
       { value: "1" },
       "",
       5,
-      /^the value is stored as of 2\S+Z, but the answer could not be written to stdout: EPIPE$/,
+      /^the value is stored \(created 2\S+Z\), but the answer could not be written to stdout: EPIPE$/,
       1,
     ],
     [
@@ -124,7 +124,7 @@ describe("an answer that cannot be delivered", () => {
       { value: "1" },
       "",
       5,
-      /^the value is stored as of 2\S+Z, but .*: ENOSPC$/,
+      /^the value is stored \(created 2\S+Z\), but .*: ENOSPC$/,
       1,
     ],
     [

@@ -232,10 +232,16 @@ describe("a put that a signal ends while its item may be on the way", () => {
 
   type Attempt = "silent" | "carried out and silent" | "passes" | "taken";
   test.concurrent.each<[string, Attempt[], Attempt, RegExp, number]>([
-    ["stored by the second attempt", ["silent"], "passes", /^the value is stored as of 2\S+Z$/, 1],
-    ["stored by the first", ["carried out and silent"], "passes", /^the value is stored as of 2\S+Z$/, 1],
+    ["stored by the second attempt", ["silent"], "passes", /^the value is stored \(created 2\S+Z\)$/, 1],
+    [
+      "stored by the first",
+      ["carried out and silent"],
+      "passes",
+      /^the value is stored \(created 2\S+Z\)$/,
+      1,
+    ],
     ["stored by another", ["silent"], "taken", /^the value is not stored/, 1],
-    ["silence", ["silent"], "silent", /^the value may be stored, as of 2\S+Z, or may not be$/, 0],
+    ["silence", ["silent"], "silent", /^the value may or may not be stored \(created 2\S+Z\)$/, 0],
   ])("tells what became of it: %s", async (_, first, after, line, items) => {
     await using table = await createTable(engine);
     const { promise: waiting, resolve: wait } = Promise.withResolvers<void>();

@@ -538,7 +538,7 @@ class Model {
         put.created = (await putNewest(this.#tableOf(put), options)).created;
         this.#requireOwn(put);
       } catch (error) {
-        put.mayBeStored = String(error).includes("the value may be stored");
+        put.mayBeStored = String(error).includes("the value may or may not be stored");
         throw error;
       }
       if (put.keep !== undefined) await deleteOldest(this.#tableOf(put), put.keep, put.created);
