@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname } from "node:path";
 import type { AttributeValue } from "@aws-sdk/client-dynamodb";
 import { awsError, startProxy } from "../support/proxy.ts";
-import { type Answer, unreachable, type Version } from "../support/step.ts";
+import { type Answer, dist, unreachable, type Version } from "../support/step.ts";
 import { describeSteps, describeSubjects } from "../support/subjects.ts";
 
 const words = ["/tmp"];
@@ -371,6 +371,36 @@ describeSteps("out refuses", ({ run }) => {
       stderr: [expect.stringMatching(/^params\.file: "a\/socket" (cannot be read: E|is no regular file)/)],
     });
   });
+});
+
+// From dist alone: from outside, a container's files cannot be changed as fast.
+test("a file that becomes a link outside while it is opened is not read", async () => {
+  const path = await folderWith({ outside: "", "sources/a/x": "" });
+  // What is read tells itself by what is wrong with it.
+  await writeFile(`${path}/inside`, "\0");
+  await writeFile(`${path}/outside`, new Uint8Array([0xff]));
+  const script = `
+    const { linkSync, renameSync, symlinkSync } = require("node:fs");
+    for (;;) {
+      linkSync("inside", "next");
+      renameSync("next", "sources/a/x");
+      symlinkSync("${path}/outside", "next");
+      renameSync("next", "sources/a/x");
+    }`;
+  const swapping = Bun.spawn([process.execPath, "-e", script], { cwd: path });
+  const reasons = new Set<string>();
+  try {
+    const request = { source: unreachable, params: { file: "a/x" } };
+    for (let round = 0; round < 100; round++) {
+      const { stderr } = await dist.run("out", request, { words: [`${path}/sources`] });
+      reasons.add(stderr.join());
+    }
+  } finally {
+    swapping.kill();
+    await swapping.exited;
+  }
+  expect(reasons).toContain('params.file: "a/x" contains a NUL character, which Concourse cannot store');
+  expect([...reasons].filter((reason) => reason.includes("UTF-8"))).toEqual([]);
 });
 
 describeSteps("in", ({ run, answerOf }) => {
