@@ -234,23 +234,6 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     expect(await table.items()).toHaveLength(1);
   });
 
-  test.concurrent("a put that nobody can settle says that the value may be stored", async () => {
-    await using table = await createTable();
-    let stored = false;
-    await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
-      if (operation === "PutItem" && !stored) await table.send(operation, body);
-      stored ||= operation === "PutItem";
-      return stored ? awsError("InternalServerError", "it is broken", 500) : undefined;
-    });
-    const source = { ...table.source, endpoint: proxy.endpoint };
-    const { status, stdout, stderr } = await run("out", { source, params: { value: "1" } }, { words });
-    expect({ status, stdout }).toEqual({ status: 5, stdout: "" });
-    expect(stderr).toEqual([
-      expect.stringMatching(/^the value may or may not be stored \(created 2.*Z\): .*InternalServerError/),
-    ]);
-    expect(await table.items()).toHaveLength(1);
-  });
-
   describe("keep", () => {
     test.each<[string, number | string, () => Version[], string[]]>([
       ["1", 1, () => hoursAgo(9, 8, 7), ["7 hours", "new"]],
