@@ -26,7 +26,7 @@ async function expectFailure(
 describeSubjects("a failure", ({ createTable, ...steps }) => {
   const { run, answerOf } = steps;
 
-  test.each<StepName>(["check", "out"])(
+  test.concurrent.each<StepName>(["check", "out"])(
     "%s tells which table there is not, and how to make it",
     async (step) => {
       await using table = await createTable();
@@ -40,7 +40,7 @@ describeSubjects("a failure", ({ createTable, ...steps }) => {
     },
   );
 
-  test.each<[string, StepName, string, string | null]>([
+  test.concurrent.each<[string, StepName, string, string | null]>([
     ["check", "check", "application", null],
     ["out", "out", "application", null],
     ["check, with another sort key", "check", "application", "time"],
@@ -140,7 +140,7 @@ describeSubjects("a failure", ({ createTable, ...steps }) => {
     expect(await table.items()).toEqual([]);
   });
 
-  test("what DynamoDB says is shown without the keys that it quotes", async () => {
+  test.concurrent("what DynamoDB says is shown without the keys that it quotes", async () => {
     await using table = await createTable();
     await using proxy = startProxy(table.source.endpoint, () =>
       awsError("AccessDeniedException", "no AKIAtest, secret-of-the-tests"),
@@ -149,7 +149,7 @@ describeSubjects("a failure", ({ createTable, ...steps }) => {
     expect(stderr).toEqual([expect.stringContaining("no ***, ***")]);
   });
 
-  test.each<[string, number, () => Response]>([
+  test.concurrent.each<[string, number, () => Response]>([
     ["throttling", 3, () => awsError("ThrottlingException", "slow down")],
     ["a failure of DynamoDB", 3, () => awsError("InternalServerError", "try again", 500)],
     [
@@ -174,7 +174,7 @@ describeSubjects("a failure", ({ createTable, ...steps }) => {
     expect(await answerOf<unknown>("check", { source })).toEqual([version]);
   });
 
-  test("credentials of the environment are taken where the source has none", async () => {
+  test.concurrent("credentials of the environment are taken where the source has none", async () => {
     await using table = await createTable();
     await using proxy = startProxy(table.source.endpoint, () => undefined);
     const { access_key, secret_key, ...others } = table.source;
@@ -200,7 +200,7 @@ describeSubjects("a failure", ({ createTable, ...steps }) => {
 describeSteps("without a DynamoDB", (steps) => {
   const source = { ...unreachable, endpoint: undefined };
 
-  test.each<StepName>(["check", "out"])("%s tells that nobody listens", async (step) => {
+  test.concurrent.each<StepName>(["check", "out"])("%s tells that nobody listens", async (step) => {
     await expectFailure(
       steps,
       step,
@@ -209,7 +209,7 @@ describeSteps("without a DynamoDB", (steps) => {
     );
   });
 
-  test("check tells that there is no such host", async () => {
+  test.concurrent("check tells that there is no such host", async () => {
     await expectFailure(
       steps,
       "check",
@@ -218,7 +218,7 @@ describeSteps("without a DynamoDB", (steps) => {
     );
   });
 
-  test("check tells that there are no credentials", async () => {
+  test.concurrent("check tells that there are no credentials", async () => {
     const { access_key: _, secret_key: __, ...others } = source;
     await expectFailure(
       steps,
@@ -231,7 +231,7 @@ describeSteps("without a DynamoDB", (steps) => {
     );
   });
 
-  test("a proxy of the environment is used", async () => {
+  test.concurrent("a proxy of the environment is used", async () => {
     const seen: string[] = [];
     using proxy = Bun.serve({
       hostname: "127.0.0.1",
@@ -267,7 +267,7 @@ describeSteps("without a DynamoDB", (steps) => {
     );
   });
 
-  test("a region of the environment that is none is told", async () => {
+  test.concurrent("a region of the environment that is none is told", async () => {
     await expectFailure(steps, "check", source, /^AWS_REGION: "not a region!" is not a valid AWS region/, {
       AWS_REGION: "not a region!",
     });
