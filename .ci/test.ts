@@ -1,7 +1,7 @@
 /**
  * Runs the tests as `bun test` does, with its options, and makes its output shorter: what is skipped is counted by its
  * reason, what failed is named once more at the end, and a long silence is a line that says so. Without arguments all
- * tests run, in two processes, since those of one folder mostly wait. The exit status is 0 when every test passed or
+ * tests run, in three processes, since many of them mostly wait. The exit status is 0 when every test passed or
  * was skipped.
  */
 import { readdir } from "node:fs/promises";
@@ -9,8 +9,8 @@ import { buildIfStale, ROOT } from "./build.ts";
 
 const SILENCE_MS = 30_000;
 
-/** The folder whose tests wait until a step's time is up. */
-const WAITING = "aws";
+/** The folders of tests that have a process of their own; one more has all the others. */
+const GROUPS = [["aws"], ["order", "steps"]];
 
 /** Why a test is skipped, by what is in its name. */
 const REASONS: [RegExp, string][] = [
@@ -85,17 +85,16 @@ async function run(words: string[]): Promise<number> {
 }
 
 const words = process.argv.slice(2);
-// Here, so that two processes do not build at once.
+// Here, so that not each process builds.
 await buildIfStale();
-const folders = (await readdir(`${ROOT}/tests`)).filter((name) => !["support", "examples"].includes(name));
-const others = folders.filter((name) => name !== WAITING).map((name) => `tests/${name}/`);
+const grouped = new Set([...GROUPS.flat(), "support", "examples"]);
+const others = (await readdir(`${ROOT}/tests`)).filter((name) => !grouped.has(name));
+const groups = [...GROUPS, others].map((folders) => folders.map((name) => `tests/${name}/`));
 listen();
-const statuses = await Promise.all(
-  words.length > 0 ? [run(words)] : [run([`tests/${WAITING}/`]), run(others)],
-);
+const statuses = await Promise.all(words.length > 0 ? [run(words)] : groups.map(run));
 clearTimeout(quiet);
 for (const [reason, count] of skipped) console.error(`${count} skipped: ${reason}`);
-// Of two processes the first to end has told them long before.
+// A process that ended before the others has told them long ago.
 for (const name of failed) console.error(`failed: ${name}`);
 for (const [kind, count] of Object.entries(counts)) console.error(`${String(count).padStart(5)} ${kind}`);
 process.exit(Math.max(...statuses));
