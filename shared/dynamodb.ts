@@ -37,7 +37,7 @@ interface Page {
 }
 
 /** Reads one page of a range of the key's items, strongly consistent, after the item `start` where one is given. */
-export async function queryPage(table: Table, range: Range, reading: Reading, start?: Item): Promise<Page> {
+async function queryPage(table: Table, range: Range, reading: Reading, start?: Item): Promise<Page> {
   const { from, to } = range;
   const { newestFirst = false, limit, attributes, versionsOnly = false } = reading;
   const names = ["created", ...(versionsOnly ? ["value"] : []), ...(attributes ?? [])];
@@ -234,12 +234,11 @@ function placeholders(...attributes: string[]): Record<string, string> {
 }
 
 async function itemAt(table: Table, created: string): Promise<Item | undefined> {
-  const { items } = await queryPage(
-    table,
-    { from: created, to: created },
-    { attributes: ["created", "put_id"] },
-  );
-  return items[0];
+  const reading = { attributes: ["created", "put_id"] };
+  for await (const [item] of queryItems(table, { from: created, to: created }, reading)) {
+    if (item) return item;
+  }
+  return undefined;
 }
 
 function refusedItem(error: unknown, created: string): Item | undefined {

@@ -65,9 +65,9 @@ async function versionsFrom(
     takeIso(table, span, taking, warn),
     takeOldStyle(table, { ...span, until: assumed }, taking, warn),
   ]);
-  const last = now(table) + ahead;
+  const last = Math.max(now(table) + ahead, iso.latest);
   if (last > assumed + MINUTE_MS) {
-    // An answer has shown that the worker's clock is behind.
+    // An answer has shown that the worker's clock is behind, or that the history is ahead.
     const missing = {
       since: assumed - (assumed % SECOND_MS) + SECOND_MS,
       until: last,
@@ -75,15 +75,15 @@ async function versionsFrom(
     };
     await takeOldStyle(table, missing, taking, warn, oldStyle);
   }
-  const isDue = (item: Timed) => item.time <= Math.max(last, iso.latest) || item.created === cursor.created;
+  const isDue = (item: Timed) => item.time <= last || item.created === cursor.created;
   const waiting = oldStyle.versions.filter((version) => !isDue(version));
   warnOfWaiting(waiting, ahead, warn);
   oldStyle.versions = oldStyle.versions.filter(isDue);
-  const { versions } = merge([iso, oldStyle], taking);
+  const { versions, isCut: isFull } = merge([iso, oldStyle], taking);
   const newest = versions.at(-1);
   if (newest === undefined || newest.created === cursor.created) return versions;
   const { isCut, ...upTo } = await takeUpTo(table, newest, { iso, oldStyle, span, taking }, warn);
-  if (isCut) {
+  if (isFull || isCut) {
     warn(
       `only the next ${upTo.versions.length} versions are returned, because a check returns at most 8 MiB; the next check continues from there`,
     );
@@ -152,7 +152,7 @@ function warnOfWaiting(waiting: Timed[], ahead: number, warn: Warn): void {
 }
 
 /** The first items of a range, `limit` at most (else all) and in the order of reading, of those that `read` accepts. */
-export async function takeItems<T extends Timed>(
+export async function takeItems<T>(
   table: Table,
   range: Range,
   reading: Reading,

@@ -14,7 +14,6 @@ import {
   mayBeStored,
   type NewItem,
   putItem,
-  queryPage,
   type Reading,
   withTime,
 } from "./dynamodb.ts";
@@ -167,12 +166,13 @@ async function readNewest(table: Table, { needsNewest, mustFollow }: PutOptions)
     hasIso = true;
     return withTime(item);
   };
-  const [[newestIso], { items: lastOldStyle }] = await Promise.all([
+  const [[newestIso], lastOldStyle] = await Promise.all([
     newestIsoItems(table, 1, read, { attributes }),
-    queryPage(
+    takeItems(
       table,
       { from: "0", to: HEAD_CREATED },
       { newestFirst: true, limit: 2, attributes: ["created", "put_next"] },
+      (item) => item,
     ),
   ]);
   const head = lastOldStyle.find((item) => item.created?.S === HEAD_CREATED);
@@ -195,23 +195,23 @@ async function newestIsoItem(table: Table, reading: Reading): Promise<TimedItem 
   return (await newestIsoItems(table, 1, withTime, reading))[0];
 }
 
-/** The newest item where `newestIso` is the newest in today's spelling; old-style ones of a day that is far off do not count. */
+/**
+ * The newest item where `newestIso` is the newest in today's spelling. Old-style ones that are far ahead do not count, but
+ * where an item in today's spelling, of the time `latestIso`, is later still.
+ */
 async function newestOf(
   table: Table,
   newestIso: TimedItem | undefined,
   hasOldStyle: boolean,
   reading: Reading,
+  latestIso = newestIso?.time ?? 0,
 ): Promise<TimedItem | undefined> {
   if (!hasOldStyle) return newestIso;
-  const latest = now(table) + OLD_STYLE_AHEAD_MS;
-  const read = (item: Item) => {
-    const found = withTime(item);
-    return found && found.time <= latest ? found : undefined;
-  };
+  const until = Math.max(now(table) + OLD_STYLE_AHEAD_MS, latestIso);
   const oldStyle = await newestOldStyleItems(
     table,
-    { count: 1, since: newestIso?.time, until: Math.max(latest, newestIso?.time ?? 0) },
-    read,
+    { count: 1, since: newestIso?.time, until },
+    withTime,
     reading,
   );
   return [...(newestIso ? [newestIso] : []), ...oldStyle].toSorted(compareCreated).at(-1);
@@ -229,7 +229,7 @@ async function newestVersion(
     upTo.to < FIRST_ISO
       ? []
       : await takeItems(table, upTo, { ...reading, newestFirst: true, limit: 1 }, withTime);
-  const version = await newestOf(table, newestIso, hasOldStyle, reading);
+  const version = await newestOf(table, newestIso, hasOldStyle, reading, newest.time);
   return version && compareCreated(version, newest) < 0 ? version : undefined;
 }
 

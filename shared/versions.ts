@@ -7,9 +7,13 @@ export interface TimedVersion extends Timed {
   value: string;
 }
 
-/** A page of so many characters is worth freeing what was read before it. */
+/** A page of so many characters is worth freeing what was read before it; the first one is, of four times as many. */
 const HEAVY = 256 * 1024;
 const ITEM_WEIGHT = 60;
+/** A comma, and what a version takes in memory besides its text: of one character, 150,000 would fit and take 190 MiB. */
+const OVERHEAD = 101;
+/** So many items that are skipped are named. */
+const MOST_NAMED = 20;
 
 export type Warn = (message: string) => void;
 type Weighed = TimedVersion & { bytes: number };
@@ -39,6 +43,8 @@ export interface Taken {
   pages: number;
   /** How many items there were, whether versions or not. */
   items: number;
+  /** How many of them were skipped with a warning. */
+  skipped: number;
   /** The time of the newest item, whether a version or not. */
   latest: number;
 }
@@ -69,6 +75,7 @@ export async function takeIso(table: Table, { since, until, isWanted }: Span, ta
     takePage(taken, page, taking, isWanted, warn);
     if (taken.end) break;
   }
+  warnOfOthers(taken, warn);
   return taken;
 }
 
@@ -84,7 +91,13 @@ export async function takeOldStyle(
     for await (const page of queryItems(table, range)) takePage(taken, page, taking, isWanted, warn);
   };
   await Promise.all(oldStyleRanges(since, until).map(readRange));
+  warnOfOthers(taken, warn);
   return taken;
+}
+
+function warnOfOthers({ skipped }: Taken, warn: Warn): void {
+  if (skipped > MOST_NAMED)
+    warn(`${skipped - MOST_NAMED} more items are skipped, because they cannot be versions`);
 }
 
 /** About how many characters a page has. */
@@ -94,7 +107,7 @@ function weightOf(page: Item[]): number {
 
 function takePage(taken: Taken, page: Item[], taking: Taking, isWanted: Span["isWanted"], warn: Warn): void {
   // Left to itself, the engine keeps many pages, each in several forms, before it frees any: 174 MiB instead of 87.
-  if (taken.items > 0 && weightOf(page) > HEAVY) Bun.gc(true);
+  if (weightOf(page) > (taken.items > 0 ? HEAVY : 4 * HEAVY)) Bun.gc(true);
   taken.pages++;
   taken.items += page.length;
   const found: Weighed[] = [];
@@ -104,7 +117,9 @@ function takePage(taken: Taken, page: Item[], taking: Taking, isWanted: Span["is
     if (own && !isWanted(own)) continue;
     const version = versionOf(item);
     if (typeof version !== "string") found.push({ ...version, bytes: bytesOf(version) });
-    else warn(`the item with created ${JSON.stringify(textOf(item.created))} is skipped: ${version}`);
+    else if (taken.skipped++ < MOST_NAMED) {
+      warn(`the item with created ${JSON.stringify(textOf(item.created))} is skipped: ${version}`);
+    }
   }
   if (found.length === 0) return;
   const { end } = taken;
@@ -155,7 +170,7 @@ function orderOf({ newestFirst }: Taking): (a: Timed, b: Timed) => number {
 }
 
 function bytesOf({ value, created }: TimedVersion): number {
-  return Buffer.byteLength(JSON.stringify({ value, created })) + 1;
+  return Buffer.byteLength(JSON.stringify({ value, created })) + OVERHEAD;
 }
 
 export function isIso({ created }: Timed): boolean {
@@ -163,5 +178,5 @@ export function isIso({ created }: Timed): boolean {
 }
 
 function nothing(): Taken {
-  return { versions: [], end: undefined, isCut: false, pages: 0, items: 0, latest: -Infinity };
+  return { versions: [], end: undefined, isCut: false, pages: 0, items: 0, skipped: 0, latest: -Infinity };
 }

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
+import { oldStyleCreated } from "../../shared/created.ts";
 import { awsError, startProxy } from "../support/proxy.ts";
 import { type Answer, unreachable, type Version } from "../support/step.ts";
 import { describeSteps, describeSubjects } from "../support/subjects.ts";
@@ -307,6 +308,49 @@ describeSubjects("a put that depends on the newest value", ({ createTable, run, 
       expect((await run("out", { source, params }, { words })).status).toBe(status);
       const values = (await table.items()).map(({ value }) => value);
       expect(values.slice(2)).toEqual(status === 0 ? ["1.0.1", "1.0.2"] : ["1.0.1"]);
+    },
+  );
+
+  const dependent: [string, object, string, number][] = [
+    ["bump", { bump: "patch" }, "1.2.4", 1],
+    ["expect", { value: "x", expect: "1.2.3" }, "x", 1],
+    ["skip_unchanged", { value: "1.2.3", skip_unchanged: true }, "1.2.3", 0],
+  ];
+
+  test.each(dependent)(
+    "%s goes by what an engine gives in many small pages",
+    async (_, params, value, written) => {
+      await using table = await createTable();
+      await table.add({ created: "01/01/2026 00:00:00", value: "1.2.3" });
+      await table.claim("2025-12-01T00:00:00.000Z");
+      await using proxy = startProxy(table.source.endpoint, async ({ operation, body }) => {
+        if (operation !== "Query") return undefined;
+        const { Items = [], Count, LastEvaluatedKey } = await table.query({ ...body, Limit: 1 });
+        return Response.json(
+          { Items, Count, ...(LastEvaluatedKey && { LastEvaluatedKey }) },
+          { headers: { "content-type": "application/x-amz-json-1.0" } },
+        );
+      });
+      const source = { ...table.source, endpoint: proxy.endpoint };
+      const { version } = await answerOf<Answer>("out", { source, params }, { words });
+      expect(version.value).toBe(value);
+      expect(await table.items()).toHaveLength(1 + written);
+    },
+  );
+
+  test.each(dependent)(
+    "%s goes by the version that check would give last, beside one of the future that is none",
+    async (_, params, value, written) => {
+      await using table = await createTable();
+      const ahead = oldStyleCreated(Date.now() + 500 * 24 * 60 * 60 * 1000);
+      await table.add(
+        { created: "2026-01-01T00:00:00.000Z", value: "1.0.0" },
+        { created: "9000-01-01T00:00:00.000Z", value: { value: { BOOL: true } } },
+        { created: ahead, value: "1.2.3" },
+      );
+      const { version } = await answerOf<Answer>("out", { source: table.source, params }, { words });
+      expect(version.value).toBe(value);
+      expect(await table.items()).toHaveLength(3 + written);
     },
   );
 

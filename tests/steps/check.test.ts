@@ -281,6 +281,11 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
     ["of one spelling", (time: number) => new Date(time).toISOString(), 390_000],
     ["old-style, of two years", (time: number) => oldStyleCreated(time), 390_000],
     [
+      "of both, neither too much by itself",
+      (time: number) => (time % 2000 === 0 ? oldStyleCreated(time) : new Date(time).toISOString()),
+      300_000,
+    ],
+    [
       "of both, small ones among them",
       (time: number) => (time % 7000 < 2000 ? oldStyleCreated(time) : new Date(time).toISOString()),
       200_000,
@@ -354,6 +359,38 @@ describeSubjects("check", ({ createTable, command, run, answerOf }) => {
       expect(peak).toBeGreaterThan(0);
       expect(peak).toBeLessThan(128 * 1024);
     }
+  });
+
+  test.each([-20, -10, undefined])(
+    "an item of the future that is no version holds nothing back: from day %p",
+    async (cursorDay) => {
+      await using table = await createTable();
+      const [past, ahead] = [isoDay(-20), oldStyleDay(500)];
+      const bad = isoDay(1000);
+      await table.add(...named(past, ahead), { created: bad, value: { value: { BOOL: true } } });
+      const version = cursorDay && { created: cursorDay === -20 ? past : isoDay(cursorDay) };
+      const { status, stdout, stderr } = await run("check", { source: table.source, version });
+      expect({ status, stderr }).toEqual({
+        status: 0,
+        stderr: [
+          `warning: the item with created ${JSON.stringify(bad)} is skipped: its value is neither a string nor a number`,
+        ],
+      });
+      expect((JSON.parse(stdout) as Version[]).map(({ created }) => created)).toEqual(
+        cursorDay === -10 ? [ahead] : [past, ahead],
+      );
+    },
+  );
+
+  test("of many items that cannot be versions the first are named", async () => {
+    await using table = await createTable();
+    const bad = Array.from({ length: 50 }, (_, index) => isoDay(-100 + index));
+    await table.add(...bad.map((created) => ({ created, value: { value: { BOOL: true } } })));
+    const { stdout, stderr } = await run("check", { source: table.source, version: { created: bad[0] } });
+    expect(JSON.parse(stdout)).toEqual([]);
+    expect(stderr.filter((line) => line.includes(bad[0]!))).toHaveLength(1);
+    expect(stderr).toContain("warning: 30 more items are skipped, because they cannot be versions");
+    expect(stderr.length).toBeLessThanOrEqual(2 * 21);
   });
 
   test("old-style items more than a day ahead wait, with a warning", async () => {

@@ -151,7 +151,7 @@ export function scenarios({
       }),
       // Of two versions at least: the cursor, and one to go on to.
       checkBytes: oldWriters
-        ? fc.constantFrom(8 * 1024 * 1024, 130, 160, 170, 250)
+        ? fc.constantFrom(8 * 1024 * 1024, 330, 360, 370, 650)
         : fc.constant(8 * 1024 * 1024),
       checkHistory: oldWriters ? fc.constantFrom(DEFAULT_HISTORY, 1, 2) : fc.constant(DEFAULT_HISTORY),
       readers: fc.array(fc.record({ skew: skews, polls: fc.nat(oldWriters ? 8 : 4) }), {
