@@ -12,11 +12,11 @@ import { openTable } from "../shared/transport.ts";
  */
 export async function check(
   { source, version }: CheckRequest,
-  { warn, debug, valueOnly }: StepContext,
+  { warn, debug, hideSecret, valueOnly }: StepContext,
 ): Promise<Version[]> {
   const cursor = version == null || valueOnly ? undefined : cursorOf(version.created, warn);
   const history = version == null && !valueOnly ? (source.history ?? DEFAULT_HISTORY) : 1;
-  const table = openTable(await connectionOf(source, { debug, warn }));
+  const table = openTable(await connectionOf(source, { debug, warn, hideSecret }));
   const found = await versionsFor(table, { cursor, history }, warn);
   const versions = found ?? initialVersions(source.initial_value);
   if (valueOnly && versions.length === 0) {

@@ -1,5 +1,5 @@
 import { codeOf } from "../shared/errors.ts";
-import { type InRequest, isPlainName, type Version } from "../shared/schema.ts";
+import { arnRegion, type InRequest, isPlainName, type Version } from "../shared/schema.ts";
 import { type Metadata, metadataOf } from "../shared/metadata.ts";
 import type { StepContext } from "../shared/step.ts";
 
@@ -14,7 +14,10 @@ export async function get(
     ? { ...whole, ...unpack(value) }
     : { ...whole, [params.file ?? "version.txt"]: `${await follow(value, params)}\n` };
   await Promise.all(Object.entries(files).map(([name, text]) => write(`${folder}/${name}`, text)));
-  return { version: { value, created }, metadata: metadataOf(source, version, source.region) };
+  return {
+    version: { value, created },
+    metadata: metadataOf(source, version, source.region ?? arnRegion(source.table_name)),
+  };
 }
 
 /** The version that follows where a bump is asked for, else the value itself. */

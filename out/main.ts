@@ -1,3 +1,4 @@
+import { isStored } from "../shared/dynamodb.ts";
 import { OutRequest } from "../shared/schema.ts";
 import { runStep } from "../shared/step.ts";
 import { put } from "./put.ts";
@@ -10,7 +11,6 @@ await runStep({
   request: OutRequest,
   hasValueOption: true,
   valueIn: ({ version }) => version.value,
-  undelivered: ({ version }, { params }) =>
-    params.get_latest ? undefined : `the value is stored (created ${version.created})`,
+  undelivered: ({ version }, { params }) => (params.get_latest ? undefined : isStored(version.created)),
   run: put,
 });

@@ -21,13 +21,14 @@ interface PutAnswer {
  * the user's words: a StatusError 4 where `expect` is not met, 5 where the value may be stored.
  */
 export async function put({ source, params }: OutRequest, context: StepContext): Promise<PutAnswer> {
-  const { folder, warn, tell, debug, hideValue, atSignal } = context;
+  const { folder, warn, tell, debug, hideSecret, hideValue, atSignal } = context;
   const { bump, pre, expect, skip_unchanged: skipUnchanged } = params;
   const connection = await connectionOf(source, {
     sessionName: sessionName(process.env),
     webIdentityToken: params.web_identity_token,
     debug,
     warn,
+    hideSecret,
   });
   const putBuild = buildUrl(process.env);
   const requireFit = (value: string) => requireItemFits(connection, value, putBuild);
@@ -79,7 +80,8 @@ export async function put({ source, params }: OutRequest, context: StepContext):
     warn,
     atSignal,
   });
-  if (!written) tell(`nothing is stored: the newest version (created ${created}) already has this value`);
+  if (!written)
+    tell(`nothing is stored: the newest version (created ${verbatim(created)}) already has this value`);
   if (source.keep != null && written) {
     await deleteOldest(table, source.keep, created).catch((error: Error) =>
       warn(`the value is stored, but older items could not be deleted: ${error.message}`),
@@ -103,7 +105,7 @@ async function latest(table: Table, source: Source, warn: StepContext["warn"]): 
 function notAsExpected(expected: string, newest: Newest | undefined, known: string | undefined): StatusError {
   let found = "the key has no version";
   if (newest !== undefined)
-    found = `the newest version is ${shown(newest.value)} (created ${newest.created})`;
+    found = `the newest version is ${shown(newest.value)} (created ${verbatim(newest.created)})`;
   else if (known !== undefined) found = `the key is empty, and source.initial_value is ${shown(known)}`;
   return new StatusError(4, `params.expect: expected ${shown(expected)}, but ${found}; nothing is stored`);
 }

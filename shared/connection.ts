@@ -24,6 +24,8 @@ export interface Connection {
   debug?: ((message: string) => void) | undefined;
   /** Is told of what is wrong and does not fail a request. */
   warn?: ((message: string) => void) | undefined;
+  /** Is given each key and token that is found or received, so that no message shows it. */
+  hideSecret?: ((secret: string | undefined) => void) | undefined;
 }
 
 /** An access key, and when it ends. */

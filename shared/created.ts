@@ -102,5 +102,6 @@ export function oldStyleRanges(since: number | undefined, until: number | undefi
 /** A span of time (ms) in the largest unit that says enough: `10 minutes`, `5 hours`, `12 days`. */
 export function spanText(span: number): string {
   const [unit, ms] = SPANS.find(([, one]) => span >= 2 * one) ?? ["minutes", MINUTE_MS];
-  return `${Math.round(span / ms)} ${unit}`;
+  const count = Math.round(span / ms);
+  return count === 1 ? "1 minute" : `${count} ${unit}`;
 }

@@ -84,10 +84,17 @@ function stsEndpoint(): string | undefined {
 async function assumeRoles(connection: Connection, clientConfig: object): Promise<Credentials> {
   const { roleArns, roleSessionName, externalId, webIdentityToken } = connection;
   const [first, ...others] = roleArns;
+  const hidden = (given: Credentials): Credentials => {
+    const { accessKeyId, secretAccessKey, sessionToken } = given;
+    for (const secret of [accessKeyId, secretAccessKey, sessionToken]) connection.hideSecret?.(secret);
+    return given;
+  };
   const isByToken = webIdentityToken !== undefined && first !== undefined;
-  let credentials = isByToken
-    ? await byToken("params.web_identity_token", webIdentityToken, first, { roleSessionName, clientConfig })
-    : (givenCredentials(connection) ?? (await found(connection, clientConfig)));
+  let credentials = hidden(
+    isByToken
+      ? await byToken("params.web_identity_token", webIdentityToken, first, { roleSessionName, clientConfig })
+      : (givenCredentials(connection) ?? (await found(connection, clientConfig))),
+  );
   // Else what assumes a role looks for the region in the shared AWS files, although it has one.
   process.env.AWS_REGION = connection.region;
   for (const RoleArn of isByToken ? others : roleArns) {
@@ -97,16 +104,18 @@ async function assumeRoles(connection: Connection, clientConfig: object): Promis
       ...(externalId && { ExternalId: externalId }),
     };
     const provider = fromTemporaryCredentials({ masterCredentials: credentials, params, clientConfig });
-    credentials = await orStsFailure(
-      provider,
-      `the role ${RoleArn} cannot be assumed; check its trust policy and source.external_id`,
+    credentials = hidden(
+      await orStsFailure(
+        provider,
+        `the role ${RoleArn} cannot be assumed; check its trust policy and source.external_id`,
+      ),
     );
   }
   return credentials;
 }
 
 /** The credentials of the first source that is set; each that is set must give them. */
-async function found({ profile }: Connection, clientConfig: object): Promise<Credentials> {
+async function found({ profile, hideSecret }: Connection, clientConfig: object): Promise<Credentials> {
   const { env } = process;
   if (profile) return byProfile(`source.profile`, profile, clientConfig);
   const keys = environmentKeys();
@@ -119,7 +128,8 @@ async function found({ profile }: Connection, clientConfig: object): Promise<Cre
       return byProfile(env.AWS_PROFILE ? "AWS_PROFILE" : "the default AWS profile", name, clientConfig);
     }
   }
-  if (env.AWS_WEB_IDENTITY_TOKEN_FILE) return byTokenFile(env.AWS_WEB_IDENTITY_TOKEN_FILE, clientConfig);
+  if (env.AWS_WEB_IDENTITY_TOKEN_FILE)
+    return byTokenFile(env.AWS_WEB_IDENTITY_TOKEN_FILE, clientConfig, hideSecret);
   for (const variable of ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]) {
     if (env[variable])
       return orFailure(async () => fromHttp({ timeout: MOST_MS, maxRetries: 0 })(), variable);
@@ -172,7 +182,11 @@ async function byProfile(source: string, profile: string, clientConfig: object):
   return orFailure(fromIni({ profile, clientConfig }), title);
 }
 
-async function byTokenFile(file: string, clientConfig: object): Promise<Credentials> {
+async function byTokenFile(
+  file: string,
+  clientConfig: object,
+  hideSecret: Connection["hideSecret"],
+): Promise<Credentials> {
   const { AWS_ROLE_ARN: roleArn, AWS_ROLE_SESSION_NAME } = process.env;
   if (!roleArn)
     throw credentialsError(
@@ -181,6 +195,7 @@ async function byTokenFile(file: string, clientConfig: object): Promise<Credenti
   const token = await readFile(file, "utf8").catch((cause: unknown) => {
     throw credentialsError(`AWS_WEB_IDENTITY_TOKEN_FILE: ${reasonOf(cause)}`, cause);
   });
+  hideSecret?.(token.trim());
   const roleSessionName = AWS_ROLE_SESSION_NAME || "dynamo-keyval-resource";
   return byToken("the token in AWS_WEB_IDENTITY_TOKEN_FILE", token.trim(), roleArn, {
     roleSessionName,

@@ -8,7 +8,7 @@ import {
 } from "@aws-sdk/client-dynamodb";
 import type { Connection } from "./connection.ts";
 import { HEAD_CREATED, type Range, type Timed, timeOf } from "./created.ts";
-import { awsNameOf, StatusError } from "./errors.ts";
+import { awsNameOf, StatusError, verbatim } from "./errors.ts";
 import { isItem, isPage, isWritten } from "./answer.ts";
 import { answerTo, renewDeadline } from "./retry.ts";
 import type { Item, Request, Table } from "./transport.ts";
@@ -138,7 +138,12 @@ export async function putItem(table: Table, item: NewItem, isInDoubt = false): P
 
 /** What a put says whose outcome nobody can tell. */
 export function mayBeStored(created: string): string {
-  return `the value may or may not be stored (created ${created})`;
+  return `the value may or may not be stored (created ${verbatim(created)})`;
+}
+
+/** What a put says that ends although its value is stored. */
+export function isStored(created: string): string {
+  return `the value is stored (created ${verbatim(created)})`;
 }
 
 /** Makes `place` the head's `put_next`, on condition that it is what was `seen` of it. */

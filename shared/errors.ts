@@ -106,7 +106,7 @@ function explain(error: AwsError, action: string, connection: FailureContext, tr
   const { name, $metadata: { httpStatusCode: status } = {} } = error;
   const { tableName, region, partitionKey } = connection;
   const { host = "DynamoDB", attempts = 1 } = tried;
-  const message = error.message.replace(/\s+/g, " ");
+  const message = String(Object(error).message ?? "").replace(/\s+/g, " ");
   const where = `table ${tableName} in ${region}`;
   switch (name) {
     case "CredentialsError":

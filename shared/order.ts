@@ -11,6 +11,7 @@ import {
 import {
   claimPlace,
   deleteItem,
+  isStored,
   mayBeStored,
   type NewItem,
   putItem,
@@ -106,7 +107,7 @@ export async function putNewest(table: Table, options: PutOptions): Promise<Put>
     });
     await halted;
     if (outcome === "stored") {
-      atSignal(async () => `the value is stored (created ${created})`);
+      atSignal(async () => isStored(created));
       warnOfFuture(table, created, warn);
       return { value, created, written: true };
     }
@@ -119,7 +120,7 @@ async function settle(table: Table, item: NewItem): Promise<string> {
     putItem(table, item, true).catch(() => "unknown"),
     Bun.sleep(SETTLE_MS),
   ]);
-  if (outcome === "stored") return `the value is stored (created ${item.created})`;
+  if (outcome === "stored") return isStored(item.created);
   return outcome === "taken" ? "the value is not stored: another put was faster" : mayBeStored(item.created);
 }
 
@@ -250,14 +251,15 @@ async function nextPlace(
   { mustFollow, warn }: PutOptions,
 ): Promise<string | undefined> {
   const time = now(table);
-  if (time < FIRST_NOW) {
-    throw new Error(`this worker's clock is wrong: it says ${isoCreated(time)}; nothing is stored`);
+  if (time < FIRST_NOW || time > LAST_PLACE) {
+    const whose = dateOf(table) === undefined ? "this worker's" : "the endpoint's";
+    throw new Error(`${whose} clock is wrong: it says ${new Date(time).toUTCString()}; nothing is stored`);
   }
   if (isClaimed(putNext, newest)) return putNext?.S;
   const place = Math.max(time, (newest?.time ?? 0) + 1);
   if (place > LAST_PLACE) {
     throw new Error(
-      `the newest item has the latest possible timestamp (created ${newest?.created}), so no newer version can be put; nothing is stored. ${repair(table)}`,
+      `the newest item has the latest possible timestamp (created ${newest?.created}), so no newer version can be put; nothing is stored. ${dateOf(table) === undefined ? `See README, "${REPAIR_SECTION}"` : repair(table)}`,
     );
   }
   const created = isoCreated(place);
@@ -289,16 +291,24 @@ function warnOfFuture(table: Table, created: string, warn: PutOptions["warn"]): 
   );
 }
 
+/** JSON of which a terminal shows every character. */
+function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[^ -~]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
+}
+
 /** How to bring a history back from the future, by commands to paste. */
 function repair(table: Table): string {
-  const names = JSON.stringify({ "#k": table.partitionKey, "#c": "created" });
-  const values = JSON.stringify({ ":k": { S: table.key }, ":now": { S: isoCreated(now(table)) } });
+  const names = asciiJson({ "#k": table.partitionKey, "#c": "created" });
+  const values = asciiJson({ ":k": { S: table.key }, ":now": { S: isoCreated(now(table)) } });
   const query = awsCommand(table, "query", [
     "--consistent-read --key-condition-expression '#k = :k AND #c > :now' --projection-expression '#c'",
     `--expression-attribute-names ${shellWord(names)} --expression-attribute-values ${shellWord(values)}`,
   ]);
   const head = awsCommand(table, "delete-item", [
-    `--key ${shellWord(JSON.stringify({ [table.partitionKey]: { S: table.key }, created: { S: HEAD_CREATED } }))}`,
+    `--key ${shellWord(asciiJson({ [table.partitionKey]: { S: table.key }, created: { S: HEAD_CREATED } }))}`,
   ]);
   return `To repair it (README, "${REPAIR_SECTION}"): pause all puts, list the items of the future with: ${query} ; delete each of them, and then the key's head item with: ${head}`;
 }

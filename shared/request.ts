@@ -70,14 +70,14 @@ export function parseRequest<Schema extends RequestSchema>(
   if (schema === CheckRequest && Object(params).web_identity_token !== undefined) {
     mistakes.push("params.web_identity_token belongs to put steps, not to checks");
   }
-  if (!parsed.success || mistakes.length > 0) {
-    throw new AggregateError([...new Set(mistakes)].map((mistake) => new Error(mistake)));
-  }
   for (const name of Object.keys(Object(document))) {
     const meant = nearest(name, ["source", "version", "params"]);
     if (meant !== undefined && meant !== name) {
       warn(`unknown request field ${JSON.stringify(name)} ignored; did you mean ${JSON.stringify(meant)}?`);
     }
+  }
+  if (!parsed.success || mistakes.length > 0) {
+    throw new AggregateError([...new Set(mistakes)].map((mistake) => new Error(mistake)));
   }
   return parsed.output;
 }
@@ -113,7 +113,7 @@ function misplaced(schema: RequestSchema, part: string, name: string): string | 
   }
   if (part !== "params") return undefined;
   const [own, other] = schema === InRequest ? ["get", "put"] : ["put", "get"];
-  const isOther = name in (fieldsOf(schema === InRequest ? OutRequest : InRequest).params ?? {});
+  const isOther = Object.hasOwn(fieldsOf(schema === InRequest ? OutRequest : InRequest).params ?? {}, name);
   return isOther ? `belongs to ${other} steps, not ${own} steps` : undefined;
 }
 

@@ -1,3 +1,4 @@
+import { unexpected } from "./answer.ts";
 import { codeOf, failure, isFinal, tunnelStatus, UNEXPECTED } from "./errors.ts";
 import type { Attempt, Request, Table } from "./transport.ts";
 
@@ -44,7 +45,7 @@ export async function answerTo<Output>(
     attempts++;
     attempt = { accepts: request.accepts, endsAt, isUnanswered: false };
     try {
-      return await withinTime(endsAt, send(attempt));
+      return await withinTime(endsAt, send(attempt).catch(asUnread(attempt)));
     } catch (failed) {
       // What ended an attempt early says less than what became of those before it.
       const isCut = attempts > 1 && Object(failed).name === "TimeoutError" && endsAt <= performance.now();
@@ -97,6 +98,17 @@ async function withinTime<Output>(endsAt: number, answer: Promise<Output>): Prom
     // Else the signal keeps each answer until its time is up.
     over.removeEventListener("abort", stop);
   }
+}
+
+/** An answer that the SDK could not read does not count either, however well it looked. */
+function asUnread(attempt: Attempt): (error: unknown) => never {
+  return (error) => {
+    const { $metadata, $fault } = Object(error);
+    const status = $metadata?.httpStatusCode;
+    if (status === undefined || $fault !== undefined) throw error;
+    attempt.isUnanswered = true;
+    throw unexpected(status);
+  };
 }
 
 /** How often a request is sent again that ended so. */

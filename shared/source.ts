@@ -10,11 +10,12 @@ export interface Caller {
   webIdentityToken?: string | null | undefined;
   debug: (message: string) => void;
   warn: (message: string) => void;
+  hideSecret: (secret: string | undefined) => void;
 }
 
 /** How to reach the table that a source names: what it leaves out is in the environment. Throws an Error in the user's words. */
 export async function connectionOf(source: Source, caller: Caller): Promise<Connection> {
-  const { sessionName, webIdentityToken, debug, warn } = caller;
+  const { sessionName, webIdentityToken, debug, warn, hideSecret } = caller;
   const endpoint = source.endpoint ?? endpointIn("AWS_ENDPOINT_URL_DYNAMODB", "AWS_ENDPOINT_URL");
   const connection = {
     tableName: source.table_name,
@@ -35,6 +36,7 @@ export async function connectionOf(source: Source, caller: Caller): Promise<Conn
     caCerts: source.ca_certs ?? undefined,
     debug: source.debug ? debug : undefined,
     warn,
+    hideSecret,
   };
   if (endpoint) requireUse(connection, warn);
   return connection;

@@ -12,6 +12,8 @@ const TERMINAL_CHECK_MS = 100;
 
 const MOST_BYTES = 16 * 1024 * 1024;
 
+const CLOSE_ON_EXEC = 0o2000000;
+
 /** What a step is given besides its request. */
 export interface StepContext {
   /** The directory that Concourse names on the command line; empty for check. */
@@ -22,6 +24,8 @@ export interface StepContext {
   tell: (message: string) => void;
   /** Tells how the work goes, of a source that asks for it: one line on stderr. */
   debug: (message: string) => void;
+  /** Keeps a key or a token out of every line on stderr from now on. */
+  hideSecret: (secret: string | undefined) => void;
   /** Keeps a value out of every line on stderr from now on, but where the line is about it. */
   hideValue: (value: string) => void;
   /** Whether only the newest value is wanted, alone on stdout (`--value`). */
@@ -56,7 +60,7 @@ export async function runStep<Schema extends RequestSchema, Answer>(
     process.exit(128 + number);
   };
   // The first process of a container ignores the signals that it does not handle.
-  for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15 })) {
+  for (const [signal, number] of Object.entries({ SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 })) {
     process.on(signal, () => void end(number));
   }
   const warn = (message: string) => stderr.tell(`warning: ${message}`);
@@ -72,6 +76,7 @@ export async function runStep<Schema extends RequestSchema, Answer>(
     const request = parseRequest(step.request, document, warn);
     const answer = await step.run(request, {
       folder,
+      hideSecret: stderr.hideSecret,
       hideValue: stderr.hideValue,
       warn,
       tell: stderr.tell,
@@ -92,20 +97,36 @@ export async function runStep<Schema extends RequestSchema, Answer>(
 }
 
 async function write(text: string): Promise<void> {
-  await Bun.write(Bun.stdout, text);
+  try {
+    await Bun.write(Bun.stdout, text);
+  } catch (cause) {
+    throw new Error(`the answer could not be written to stdout: ${codeOf(cause)}`, { cause });
+  }
+}
+
+/**
+ * Whether stdout was closed from the start. Bun has opened /dev/null in its place by then, with a flag that none has that
+ * a program is started with.
+ */
+async function isStdoutClosed(): Promise<boolean> {
+  const info = await Bun.file("/proc/self/fdinfo/1")
+    .text()
+    .catch(() => "");
+  const [, flags = "0"] = /^flags:\s+(\d+)$/m.exec(info) ?? [];
+  return (Number.parseInt(flags, 8) & CLOSE_ON_EXEC) !== 0;
 }
 
 async function deliver<Schema extends RequestSchema, Answer>(
   { valueIn, undelivered }: Step<Schema, Answer>,
   { request, answer, valueOnly }: { request: v.InferOutput<Schema>; answer: Answer; valueOnly: boolean },
 ): Promise<void> {
+  const stored = undelivered?.(answer, request);
   try {
     await write(`${valueOnly && valueIn ? valueIn(answer) : JSON.stringify(answer)}\n`);
+    if (stored !== undefined && (await isStdoutClosed())) throw new Error("stdout is closed");
   } catch (cause) {
-    const stored = undelivered?.(answer, request);
-    const failed = `the answer could not be written to stdout: ${codeOf(cause)}`;
-    if (stored === undefined) throw new Error(failed, { cause });
-    throw new StatusError(5, `${stored}, but ${failed}`, { cause });
+    if (stored === undefined) throw cause;
+    throw new StatusError(5, `${stored}, but ${Object(cause).message}`, { cause });
   }
 }
 

@@ -196,6 +196,15 @@ async function handle(table: Table, request: HttpRequest, attempt: Partial<Attem
   }
 }
 
+function accepted(answer: JsonObject, { accepts }: Partial<Attempt>): boolean {
+  try {
+    return accepts?.(answer) ?? false;
+  } catch {
+    // It is nested too deeply to be looked through.
+    return false;
+  }
+}
+
 function elapsed(start: number): string {
   return `${(performance.now() - start).toFixed(1)} ms`;
 }
@@ -220,7 +229,7 @@ function counted(table: Table, response: Response, bytes: Uint8Array, attempt: P
   const { __type: type } = json?.value ?? {};
   const isAnswer = status === 200 && type === undefined;
   const isRefusal = status >= 400 && typeof type === "string";
-  if (!json || !(isAnswer ? attempt.accepts?.(json.value) : isRefusal)) throw unexpected(status);
+  if (!json || !(isAnswer ? accepted(json.value, attempt) : isRefusal)) throw unexpected(status);
   attempt.isUnanswered = status >= 500;
   const date = headers.get("age") === null ? headers.get("date") : null;
   const time = Date.parse(date ?? "");
