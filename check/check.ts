@@ -20,8 +20,10 @@ export async function check(
   const found = await versionsFor(table, { cursor, history }, warn);
   const versions = found ?? initialVersions(source.initial_value);
   if (valueOnly && versions.length === 0) {
-    const items = found === undefined ? "no items" : "no items that are versions";
-    throw new StatusError(3, `the key ${JSON.stringify(source.key)} has ${items}`);
+    throw new StatusError(
+      3,
+      `the key ${JSON.stringify(source.key)} has no version; check source.key, or put a value first`,
+    );
   }
   return versions.map(({ value, created }) => ({ value, created }));
 }

@@ -8,14 +8,26 @@ import {
 import { loadSharedConfigFiles } from "@smithy/core/config";
 import { readFile } from "node:fs/promises";
 import { type Connection, type Credentials, endpointIn, givenCredentials } from "./connection.ts";
-import { networkFailure, reasonOf } from "./errors.ts";
+import { againAfter, MOST_ATTEMPTS, pauseAfter } from "./again.ts";
+import { networkFailure, reasonOf, times } from "./errors.ts";
 
 type Provider = () => Promise<Credentials>;
 
 /** How long an answer of a container's or an instance's source of credentials may take, in ms. */
 const MOST_MS = 15_000;
 
-const STS_ATTEMPTS = 4;
+/** So often the SDK asks STS for a profile with a role; without one, what asks is this room. */
+const PROFILE_ATTEMPTS = 4;
+
+/** What ends too late for its failure to be told does not begin. */
+const LEAST_MS = 1000;
+
+/** How STS is asked. */
+interface Sts {
+  clientConfig: object;
+  /** Until when, on `performance.now()`'s clock. */
+  endsAt: number;
+}
 
 /** What makes credentials of a profile of the shared AWS files. */
 const PROFILE_FIELDS =
@@ -30,14 +42,21 @@ const NONE =
  * assumed in turn. `requestHandler` carries the requests to STS. Throws an Error of the name CredentialsError, in the
  * user's words; a source that is set and fails is not passed over.
  */
-export async function credentialsOf(connection: Connection, requestHandler: object): Promise<Credentials> {
+export async function credentialsOf(
+  connection: Connection,
+  requestHandler: object,
+  endsAt = Infinity,
+): Promise<Credentials> {
   const { warn } = console;
   // Parts of the chain warn there of what the one line at the end tells.
   console.warn = () => {};
   // Containers and SSO are asked over node:https, which would leave their certificates unverified for it.
   delete process.env.NODE_TLS_REJECT_UNAUTHORIZED;
   try {
-    return await assumeRoles(connection, clientConfigOf(connection, requestHandler));
+    return await assumeRoles(connection, {
+      clientConfig: clientConfigOf(connection, requestHandler),
+      endsAt,
+    });
   } finally {
     console.warn = warn;
   }
@@ -61,7 +80,7 @@ function clientConfigOf({ region, useFips, useDualstack }: Connection, requestHa
     region,
     requestHandler,
     logger: { debug() {}, info() {}, warn() {}, error() {} },
-    maxAttempts: STS_ATTEMPTS,
+    maxAttempts: 1,
     retryMode: "standard",
     useFipsEndpoint: useFips && !endpoint,
     useDualstackEndpoint: useDualstack && !endpoint,
@@ -81,7 +100,7 @@ function stsEndpoint(): string | undefined {
   }
 }
 
-async function assumeRoles(connection: Connection, clientConfig: object): Promise<Credentials> {
+async function assumeRoles(connection: Connection, sts: Sts): Promise<Credentials> {
   const { roleArns, roleSessionName, externalId, webIdentityToken } = connection;
   const [first, ...others] = roleArns;
   const hidden = (given: Credentials): Credentials => {
@@ -92,8 +111,8 @@ async function assumeRoles(connection: Connection, clientConfig: object): Promis
   const isByToken = webIdentityToken !== undefined && first !== undefined;
   let credentials = hidden(
     isByToken
-      ? await byToken("params.web_identity_token", webIdentityToken, first, { roleSessionName, clientConfig })
-      : (givenCredentials(connection) ?? (await found(connection, clientConfig))),
+      ? await byToken("params.web_identity_token", webIdentityToken, first, { roleSessionName, sts })
+      : (givenCredentials(connection) ?? (await found(connection, sts))),
   );
   // Else what assumes a role looks for the region in the shared AWS files, although it has one.
   process.env.AWS_REGION = connection.region;
@@ -103,11 +122,13 @@ async function assumeRoles(connection: Connection, clientConfig: object): Promis
       RoleSessionName: roleSessionName,
       ...(externalId && { ExternalId: externalId }),
     };
+    const { clientConfig } = sts;
     const provider = fromTemporaryCredentials({ masterCredentials: credentials, params, clientConfig });
     credentials = hidden(
       await orStsFailure(
         provider,
         `the role ${RoleArn} cannot be assumed; check its trust policy and source.external_id`,
+        sts.endsAt,
       ),
     );
   }
@@ -115,9 +136,9 @@ async function assumeRoles(connection: Connection, clientConfig: object): Promis
 }
 
 /** The credentials of the first source that is set; each that is set must give them. */
-async function found({ profile, hideSecret }: Connection, clientConfig: object): Promise<Credentials> {
+async function found({ profile, hideSecret }: Connection, sts: Sts): Promise<Credentials> {
   const { env } = process;
-  if (profile) return byProfile(`source.profile`, profile, clientConfig);
+  if (profile) return byProfile(`source.profile`, profile, sts);
   const keys = environmentKeys();
   if (keys) return keys;
   if (env.AWS_PROFILE || (await hasCredentials("default"))) {
@@ -125,11 +146,10 @@ async function found({ profile, hideSecret }: Connection, clientConfig: object):
     const isOnlyNamed =
       env.AWS_PROFILE !== undefined && (await hasProfile(name)) && !(await hasCredentials(name));
     if (!isOnlyNamed) {
-      return byProfile(env.AWS_PROFILE ? "AWS_PROFILE" : "the default AWS profile", name, clientConfig);
+      return byProfile(env.AWS_PROFILE ? "AWS_PROFILE" : "the default AWS profile", name, sts);
     }
   }
-  if (env.AWS_WEB_IDENTITY_TOKEN_FILE)
-    return byTokenFile(env.AWS_WEB_IDENTITY_TOKEN_FILE, clientConfig, hideSecret);
+  if (env.AWS_WEB_IDENTITY_TOKEN_FILE) return byTokenFile(env.AWS_WEB_IDENTITY_TOKEN_FILE, sts, hideSecret);
   for (const variable of ["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]) {
     if (env[variable])
       return orFailure(async () => fromHttp({ timeout: MOST_MS, maxRetries: 0 })(), variable);
@@ -173,18 +193,19 @@ async function hasCredentials(name: string): Promise<boolean> {
   );
 }
 
-async function byProfile(source: string, profile: string, clientConfig: object): Promise<Credentials> {
+async function byProfile(source: string, profile: string, sts: Sts): Promise<Credentials> {
   const title = source.includes(" ") ? source : `${source}: the profile ${JSON.stringify(profile)}`;
   if (!(await hasProfile(profile))) {
     throw credentialsError(`${title} was not found in the shared AWS files`);
   }
   if (!(await hasCredentials(profile))) throw credentialsError(`${title} has no credentials`);
+  const clientConfig = { ...sts.clientConfig, maxAttempts: PROFILE_ATTEMPTS };
   return orFailure(fromIni({ profile, clientConfig }), title);
 }
 
 async function byTokenFile(
   file: string,
-  clientConfig: object,
+  sts: Sts,
   hideSecret: Connection["hideSecret"],
 ): Promise<Credentials> {
   const { AWS_ROLE_ARN: roleArn, AWS_ROLE_SESSION_NAME } = process.env;
@@ -199,7 +220,7 @@ async function byTokenFile(
   const roleSessionName = AWS_ROLE_SESSION_NAME || "dynamo-keyval-resource";
   return byToken("the token in AWS_WEB_IDENTITY_TOKEN_FILE", token.trim(), roleArn, {
     roleSessionName,
-    clientConfig,
+    sts,
   });
 }
 
@@ -207,12 +228,13 @@ async function byToken(
   source: string,
   webIdentityToken: string,
   roleArn: string,
-  options: { roleSessionName: string; clientConfig: object },
+  { roleSessionName, sts }: { roleSessionName: string; sts: Sts },
 ): Promise<Credentials> {
   try {
     return await orStsFailure(
-      fromWebToken({ roleArn, webIdentityToken, ...options }),
+      fromWebToken({ roleArn, webIdentityToken, roleSessionName, clientConfig: sts.clientConfig }),
       `${source} cannot assume the role ${roleArn}; check its trust policy`,
+      sts.endsAt,
     );
   } catch (error) {
     const { cause } = Object(error);
@@ -225,40 +247,56 @@ async function byToken(
   }
 }
 
-/** What STS refuses is told after `sentence`; that it cannot be reached, is silent or throttles is no matter of a policy. */
-async function orStsFailure(provider: Provider, sentence: string): Promise<Credentials> {
-  try {
-    return await provider();
-  } catch (cause) {
-    const endpoint = stsEndpoint();
-    const asked = endpoint === undefined ? "STS" : new URL(endpoint).host;
-    const {
-      name,
-      message,
-      host = asked,
-      $fault,
-      $metadata: { httpStatusCode: status = 200 } = {},
-    } = Object(cause);
-    const network = networkFailure(cause, host, STS_ATTEMPTS, endpoint);
-    if (network)
-      throw credentialsError(
-        `${network} while assuming a role at STS; check the network and the proxy settings`,
-        cause,
-      );
-    if (/^Throttl|^RequestLimitExceeded$/.test(name) || status >= 500) {
-      throw credentialsError(
-        `STS failed or throttled (${name}, HTTP ${status}, ${STS_ATTEMPTS} attempts); try again`,
-        cause,
-      );
+/**
+ * Asks STS until it answers, as often as DynamoDB is asked. What it refuses is told after `sentence`; that it cannot be
+ * reached, is silent or throttles is no matter of a policy.
+ */
+async function orStsFailure(provider: Provider, sentence: string, endsAt: number): Promise<Credentials> {
+  let broken = 0;
+  for (let attempts = 1; ; attempts++) {
+    let cause: unknown;
+    try {
+      return await provider();
+    } catch (error) {
+      cause = error;
     }
-    if ($fault === undefined || name === "Unknown") {
-      throw credentialsError(
-        `${host} did not answer like STS (HTTP ${status}); check the network and the proxy settings`,
-        cause,
-      );
-    }
-    throw credentialsError(`${sentence} (STS: ${name}: ${message})`, cause);
+    const again = againAfter(cause);
+    const isBroken = again === "four times" || (again === "never" && isStrange(cause));
+    if (isBroken) broken++;
+    const isOver = broken === MOST_ATTEMPTS || endsAt - performance.now() < LEAST_MS;
+    if (isOver || (again === "never" && !isBroken)) throw stsFailure(cause, sentence, attempts);
+    await pauseAfter(attempts, endsAt - LEAST_MS);
   }
+}
+
+/** Whether an answer was none of STS's. */
+function isStrange(error: unknown): boolean {
+  const { $fault, name } = Object(error);
+  return networkFailure(error, "") === undefined && ($fault === undefined || name === "Unknown");
+}
+
+function stsFailure(cause: unknown, sentence: string, attempts: number): Error {
+  const endpoint = stsEndpoint();
+  const asked = endpoint === undefined ? "STS" : new URL(endpoint).host;
+  const { name, message, host = asked, $metadata: { httpStatusCode: status = 200 } = {} } = Object(cause);
+  const network = networkFailure(cause, host, attempts, endpoint);
+  const told = times(attempts);
+  if (network) {
+    return credentialsError(
+      `${network} while assuming a role at STS; check the network and the proxy settings`,
+      cause,
+    );
+  }
+  if (/^Throttl|^RequestLimitExceeded$/.test(name) || status >= 500) {
+    return credentialsError(`STS failed or throttled (${name}, HTTP ${status}, ${told}); try again`, cause);
+  }
+  if (isStrange(cause)) {
+    return credentialsError(
+      `${host} did not answer like STS (HTTP ${status}, ${told}); check the network and the proxy settings`,
+      cause,
+    );
+  }
+  return credentialsError(`${sentence} (STS: ${name}: ${message})`, cause);
 }
 
 /** What a source of credentials that is set fails with is told under its name. */

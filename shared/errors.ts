@@ -197,10 +197,17 @@ export function reasonOf(cause: unknown): string {
     return "its credential_process failed; run it in a shell to see why";
   if (name === "SyntaxError" || /JSON Parse error/.test(message)) return "its answer is not valid JSON";
   if (code === "ERR_INVALID_URL") return "it is not a valid URL";
+  if (code === "ERR_INVALID_CHAR")
+    return "its token contains white space or a non-ASCII character (a newline at its end?)";
   if (name === "TypeError") return "its settings are incomplete";
   if (typeof path === "string")
     return `${JSON.stringify(path)} ${code === "ENOENT" ? "does not exist" : `cannot be read (${code})`}`;
-  return networkFailure(cause, host) ?? String(message).replace(/\s+/g, " ");
+  return (
+    networkFailure(cause, host) ??
+    String(message)
+      .replace(/\s+/g, " ")
+      .replace(/^(\w*Error( \[\w+\])?: )+/, "")
+  );
 }
 
 /** Who may have answered: over TLS it is the host, else it may be the proxy as well. */
@@ -209,7 +216,8 @@ function answerer(host: string, endpoint: string | undefined): string {
   return proxy ? `${host}, through the proxy ${proxy.shown} (${proxy.variable}),` : host;
 }
 
-function times(attempts: number): string {
+/** How often something was tried. */
+export function times(attempts: number): string {
   return attempts === 1 ? "1 attempt" : `${attempts} attempts`;
 }
 
@@ -223,12 +231,34 @@ function checkNetwork({ endpoint }: FailureContext): string {
 }
 
 function createTable(connection: FailureContext): string {
-  const key = shellWord(connection.partitionKey);
+  const names = [connection.partitionKey, "created"];
+  const definitions = names.map((AttributeName) => ({ AttributeName, AttributeType: "S" }));
+  const schema = names.map((AttributeName, index) => ({
+    AttributeName,
+    KeyType: index === 0 ? "HASH" : "RANGE",
+  }));
   return awsCommand(connection, "create-table", [
     "--billing-mode PAY_PER_REQUEST",
-    `--attribute-definitions AttributeName=${key},AttributeType=S AttributeName=created,AttributeType=S`,
-    `--key-schema AttributeName=${key},KeyType=HASH AttributeName=created,KeyType=RANGE`,
+    `--attribute-definitions ${structures(definitions)}`,
+    `--key-schema ${structures(schema)}`,
   ]);
+}
+
+/** Structures as the AWS CLI takes them: in its shorthand, or as JSON where a value has what means something there. */
+function structures(all: Record<string, string>[]): string {
+  const isPlain = all.every((one) => Object.values(one).every((value) => /^[\w .-]+$/.test(value)));
+  if (!isPlain) return shellWord(asciiJson(all));
+  const fields = (one: Record<string, string>) =>
+    Object.entries(one).map(([name, value]) => `${name}=${shellWord(value)}`);
+  return all.map((one) => fields(one).join(",")).join(" ");
+}
+
+/** JSON of which a terminal shows every character. */
+export function asciiJson(value: unknown): string {
+  return JSON.stringify(value).replace(
+    /[^ -~]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /** A command of the AWS CLI about a table, to paste into a shell. */

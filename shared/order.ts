@@ -18,9 +18,10 @@ import {
   type Reading,
   withTime,
 } from "./dynamodb.ts";
-import { awsCommand, shellWord } from "./errors.ts";
+import { asciiJson, awsCommand, shellWord } from "./errors.ts";
 import { newestIsoItems, newestOldStyleItems, takeItems } from "./history.ts";
-import { hasTime, pauseAfter } from "./retry.ts";
+import { pauseAfter } from "./again.ts";
+import { hasTime } from "./retry.ts";
 import { versionOf } from "./versions.ts";
 import { dateOf, type Item, now, type Table } from "./transport.ts";
 
@@ -288,14 +289,6 @@ function warnOfFuture(table: Table, created: string, warn: PutOptions["warn"]): 
     dateOf(table) === undefined
       ? `the key's newest version is ${spanText(ahead)} ahead of this worker's clock, and the new one, of ${created}, follows it: either this worker's clock is behind, or another's was ahead (README, "${REPAIR_SECTION}")`
       : `the key's newest version was ${spanText(ahead)} in the future, so the new version is, too (created ${created}). ${repair(table)}`,
-  );
-}
-
-/** JSON of which a terminal shows every character. */
-function asciiJson(value: unknown): string {
-  return JSON.stringify(value).replace(
-    /[^ -~]/g,
-    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`,
   );
 }
 

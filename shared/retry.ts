@@ -1,5 +1,6 @@
 import { unexpected } from "./answer.ts";
-import { codeOf, failure, isFinal, tunnelStatus, UNEXPECTED } from "./errors.ts";
+import { againAfter, MOST_ATTEMPTS, pauseAfter } from "./again.ts";
+import { failure } from "./errors.ts";
 import type { Attempt, Request, Table } from "./transport.ts";
 
 const TOTAL_MS = 60_000;
@@ -7,24 +8,8 @@ const TOTAL_MS = 60_000;
 /** From then on a put sends nothing but a PutItem that it has sent before. */
 const LAST_START_MS = 45_000;
 
-/** How often an attempt is made whose answer does not count or that broke. */
-const MOST_ATTEMPTS = 4;
-
 /** An attempt that had less would be cut, and a put be in doubt for it. */
 const LEAST_MS = 500;
-
-const FIRST_PAUSE_MS = 200;
-const LONGEST_PAUSE_MS = 2000;
-
-/** Refusals that pass by themselves. */
-const PASSING = new Set([
-  "ProvisionedThroughputExceededException",
-  "ThrottlingException",
-  "RequestLimitExceeded",
-  "TransactionConflictException",
-  "ReplicatedWriteConflictException",
-]);
-const PASSING_STATUSES = new Set([500, 502, 503, 504]);
 
 /**
  * The answer to a request, sent again as often as what became of it allows: what passes by itself until the step's
@@ -44,6 +29,7 @@ export async function answerTo<Output>(
     if (endsAt - performance.now() < LEAST_MS) break;
     attempts++;
     attempt = { accepts: request.accepts, endsAt, isUnanswered: false };
+    table.endsAt = endsAt;
     try {
       return await withinTime(endsAt, send(attempt).catch(asUnread(attempt)));
     } catch (failed) {
@@ -58,15 +44,6 @@ export async function answerTo<Output>(
     await pauseAfter(attempts, endOf(table, request, true));
   }
   throw failure(error, request.action, table, { host: attempt?.host, attempts });
-}
-
-/**
- * Waits, after so many losses, a random time up to 200 ms, doubled with each of them, 2 s at most; not beyond `endsAt` on
- * `performance.now()`'s clock.
- */
-export async function pauseAfter(losses: number, endsAt = Infinity): Promise<void> {
-  const pause = Math.random() * Math.min(FIRST_PAUSE_MS * 2 ** (losses - 1), LONGEST_PAUSE_MS);
-  await Bun.sleep(Math.max(Math.min(pause, endsAt - performance.now()), 0));
 }
 
 /** Whether there is time left for a look: a request that was not sent before, and another one after it. */
@@ -109,15 +86,4 @@ function asUnread(attempt: Attempt): (error: unknown) => never {
     attempt.isUnanswered = true;
     throw unexpected(status);
   };
-}
-
-/** How often a request is sent again that ended so. */
-function againAfter(error: unknown): "while there is time" | "four times" | "never" {
-  const { name, $metadata = {} } = Object(error);
-  const status = tunnelStatus(error) ?? $metadata.httpStatusCode;
-  if (PASSING.has(name) || PASSING_STATUSES.has(status)) return "while there is time";
-  if (name === UNEXPECTED || name === "TimeoutError" || $metadata.clockSkewCorrected) return "four times";
-  if (status !== undefined || isFinal(error)) return "never";
-  // What has a code is the network's; all else, credentials that are missing above all, stays as it is.
-  return codeOf(error) === undefined ? "never" : "four times";
 }

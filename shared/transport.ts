@@ -13,6 +13,8 @@ export interface Table extends Connection {
   isForPut: boolean;
   /** When the first request was sent, or the last page received, on `performance.now()`'s clock. */
   startedAt?: number;
+  /** When the request under way ends at the latest, on `performance.now()`'s clock. */
+  endsAt?: number;
   /** What the table's own clock said (ms since 1970), and when that was on `performance.now()`'s clock. */
   date?: { time: number; at: number };
 }
@@ -105,7 +107,7 @@ export function openTable(connection: Connection, { isForPut = false } = {}): Ta
   const client = new DynamoDBClient({
     region,
     ...(endpoint ? { endpoint } : { ignoreConfiguredEndpointUrls: true }),
-    credentials: keys ?? (() => credentialsOfStep(connection, requestHandler)),
+    credentials: keys ?? (() => credentialsOfStep(table, requestHandler)),
     requestHandler,
     sha256: NativeSha256,
     // What is asked again, and how often, depends on what became of the attempts: see `answerTo`.
@@ -128,9 +130,9 @@ export function openTable(connection: Connection, { isForPut = false } = {}): Ta
 }
 
 /** Without their expiry, which the SDK would judge by the worker's clock: they outlive a step. */
-async function credentialsOfStep(connection: Connection, requestHandler: object) {
+async function credentialsOfStep(table: Table, requestHandler: object) {
   const { credentialsOf } = await import("./credentials.ts");
-  const { expiration: _, ...credentials } = await credentialsOf(connection, requestHandler);
+  const { expiration: _, ...credentials } = await credentialsOf(table, requestHandler, table.endsAt);
   return credentials;
 }
 

@@ -56,7 +56,7 @@ export function versionOf(item: Item): TimedVersion | string {
   if (own === undefined) return "its created is not a valid timestamp";
   if (item.value === undefined) return "it has no value";
   if (value === undefined) return "its value is neither a string nor a number";
-  if (value.includes("\0")) return "its value has a NUL character in it, which Concourse cannot store";
+  if (value.includes("\0")) return "its value contains a NUL character, which Concourse cannot store";
   return { created: own.created, time: own.time, value };
 }
 

@@ -50,6 +50,8 @@ const neverPages: Record<string, Fake> = {
   "an item that is null": () => dynamodb({ Items: [null], Count: 1 }),
   "an attribute that is a number": () => dynamodb({ Items: [{ created: { S: 7 } }], Count: 1 }),
   "an attribute of no type": () => dynamodb({ Items: [{ created: { Q: "7" } }], Count: 1 }),
+  "a binary attribute that is not base64": () =>
+    dynamodb({ Items: [{ created: { S: "2026-01-01T00:00:00.000Z" }, value: { B: "!" } }], Count: 1 }),
   "another Count": () => dynamodb({ Items: [], Count: 1 }),
   "an item of another key": () =>
     dynamodb({
@@ -217,6 +219,30 @@ const doubts: [
       ],
       status: 5,
       line: /^the value may or may not be stored \(created 2/,
+    },
+  ],
+  [
+    "carried out, and its answer cannot be read",
+    {
+      first: "carried out",
+      answers: [() => dynamodb({ Attributes: { x: { B: "!" } } })],
+      status: 5,
+      line: /^the value may or may not be stored \(created 2.*did not answer like DynamoDB/,
+    },
+  ],
+  [
+    "refused without a message",
+    {
+      first: "not",
+      answers: [
+        () =>
+          new Response('{"__type":"x#AccessDeniedException","message":5}', {
+            status: 400,
+            headers: { "content-type": "application/x-amz-json-1.0" },
+          }),
+      ],
+      status: 1,
+      line: /dynamodb:PutItem.*\(DynamoDB: 5\)$/,
     },
   ],
   [

@@ -240,22 +240,37 @@ test.each<[string, Record<string, string>, RegExp]>([
   expect({ status, stderr }).toEqual({ status: 1, stderr: [expect.stringMatching(line)] });
 });
 
-test("an STS that throttles is told as that", async () => {
-  using sts = Bun.serve({
+function stsError(code: string, status: number): Response {
+  const error = `<Error><Type>Sender</Type><Code>${code}</Code><Message>not now</Message></Error>`;
+  return new Response(`<ErrorResponse>${error}<RequestId>1</RequestId></ErrorResponse>`, { status });
+}
+
+test.each<[string, () => Response]>([
+  ["throttles", () => stsError("Throttling", 400)],
+  ["has a fault", () => stsError("InternalFailure", 500)],
+  ["does not reach the identity provider", () => stsError("IDPCommunicationError", 400)],
+  ["answers with nothing", () => new Response()],
+  ["is behind a portal", () => new Response("<html>Log in</html>", { status: 403 })],
+])("STS is asked again when it %s", async (_, answer) => {
+  await using table = await createTable(engine);
+  using sts = startSts({});
+  let asked = 0;
+  using before = Bun.serve({
     hostname: "127.0.0.1",
     port: 0,
-    fetch: () =>
-      new Response(
-        "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>",
-        { status: 400 },
-      ),
+    fetch: async (request) =>
+      asked++ < 2
+        ? answer()
+        : fetch(sts.endpoint, { method: "POST", headers: request.headers, body: await request.text() }),
   });
-  const { stderr } = await run(
-    "check",
-    { source: { ...unreachable, role_arn: role } },
-    { env: { AWS_ENDPOINT_URL_STS: sts.url.origin } },
-  );
-  expect(stderr).toEqual([expect.stringMatching(/^STS failed or throttled \(Throttling/)]);
+  const source = { ...table.source, access_key: undefined, secret_key: undefined, role_arn: role };
+  const params = { value: "1", web_identity_token: "header.payload.signature" };
+  const env = { AWS_ENDPOINT_URL_STS: before.url.origin };
+  expect(await run("out", { source, params }, { words: ["/tmp"], env })).toMatchObject({
+    status: 0,
+    stderr: [],
+  });
+  expect(asked).toBe(3);
 });
 
 test("a token that has expired is told as that", async () => {
@@ -278,6 +293,28 @@ test("a token that has expired is told as that", async () => {
   expect(stderr).toEqual([
     "STS rejected params.web_identity_token: it has expired; fetch a new token for each put",
   ]);
+});
+
+test("keys and tokens that are received are not shown", async () => {
+  using sts = startSts({ AKIAtest: "secret-of-the-tests" });
+  using quoting = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: ({ headers }) =>
+      awsError(
+        "AccessDeniedException",
+        `no: ${headers.get("authorization")} ${headers.get("x-amz-security-token")}`,
+      ),
+  });
+  const source = {
+    ...unreachable,
+    access_key: "AKIAtest",
+    secret_key: "secret-of-the-tests",
+    role_arn: role,
+    endpoint: quoting.url.origin,
+  };
+  const { stderr } = await run("check", { source }, { env: { AWS_ENDPOINT_URL_STS: sts.endpoint } });
+  expect(stderr).toEqual([expect.stringMatching(/no: AWS4-HMAC-SHA256 .* \*\*\*\)$/)]);
 });
 
 test("debug logs STS's requests, too", async () => {

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { hasDocker, startDynamodbLocal } from "../support/containers.ts";
 import { type Engine, startDynalite } from "../support/engine.ts";
 import { type Fault, faults, startFaultyProxy } from "../support/faults.ts";
-import { dist, type StepName, type Version } from "../support/step.ts";
+import { dist, type StepName, unreachable, type Version } from "../support/step.ts";
 import { describeSubjects } from "../support/subjects.ts";
 import { awsError, startProxy } from "../support/proxy.ts";
 import { createTable as createTestTable, type TestTable } from "../support/table.ts";
@@ -277,4 +277,21 @@ test.concurrent("a put that is always overtaken backs off, and ends after 45 s",
   // A second apart on average; without back-off there were thousands.
   expect(proxy.asked.length).toBeLessThan(400);
   expect(await table.items()).toHaveLength(1);
+});
+
+test.concurrent("STS that always throttles ends a step within a minute, and it says so", async () => {
+  using sts = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: () =>
+      new Response(
+        "<ErrorResponse><Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>",
+        { status: 400 },
+      ),
+  });
+  const source = { ...unreachable, role_arn: "arn:aws:iam::123456789012:role/concourse" };
+  const { stderr } = await dist.run("check", { source }, { env: { AWS_ENDPOINT_URL_STS: sts.url.origin } });
+  expect(stderr).toEqual([
+    expect.stringMatching(/^STS failed or throttled \(Throttling, HTTP 400, \d\d attempts\); try again$/),
+  ]);
 });

@@ -152,7 +152,7 @@ test.each([200, 403])(
     using portal = serve(() => new Response("<html>Log in</html>", { status }));
     const env = { AWS_ENDPOINT_URL_STS: portal.url.origin };
     expect(await failureOf({ ...unreachable, role_arn: role }, env)).toEqual([
-      `${portal.url.host} did not answer like STS (HTTP ${status}); check the network and the proxy settings`,
+      `${portal.url.host} did not answer like STS (HTTP ${status}, 4 attempts); check the network and the proxy settings`,
     ]);
   },
 );

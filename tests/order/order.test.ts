@@ -234,6 +234,30 @@ describeSubjects("the order of puts", ({ createTable, run, answerOf }) => {
     expect(await table.items()).toHaveLength(1);
   });
 
+  test.each([
+    ["a history at its end", { created: "9999-12-31T23:59:59.999Z", value: "0" }, 1],
+    ["a history ahead", { created: "9000-01-01T00:00:00.000Z", value: "0" }, 0],
+  ])("no command deletes anything where the engine tells no time: %s", async (_, item, status) => {
+    await using table = await createTable();
+    await table.add(item);
+    await using proxy = startProxy(table.source.endpoint, async ({ headers, body }) => {
+      const answer = await fetch(table.source.endpoint, {
+        method: "POST",
+        headers,
+        body: JSON.stringify(body),
+      });
+      const timeless = new Headers(answer.headers);
+      // Of a cache: it tells no time.
+      timeless.set("age", "1");
+      return new Response(await answer.bytes(), { status: answer.status, headers: timeless });
+    });
+    const source = { ...table.source, endpoint: proxy.endpoint };
+    const { stderr, ...ended } = await run("out", { source, params: { value: "1" } }, { words });
+    expect(ended.status).toBe(status);
+    expect(stderr).toEqual([expect.stringContaining('README, "Repair a history from the future"')]);
+    expect(stderr[0]).not.toContain("aws dynamodb");
+  });
+
   describe("keep", () => {
     test.each<[string, number | string, () => Version[], string[]]>([
       ["1", 1, () => hoursAgo(9, 8, 7), ["7 hours", "new"]],

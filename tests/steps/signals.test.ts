@@ -230,6 +230,25 @@ describe("a put that a signal ends while its item may be on the way", () => {
     return Bun.spawn(cmd, { ...options, stdin, stdout: "pipe", stderr: "pipe" });
   };
 
+  test.each([
+    ["SIGHUP", 129],
+    ["SIGQUIT", 131],
+  ] as const)("tells it at %s as well", async (signal, status) => {
+    await using table = await createTable(engine);
+    const { promise: waiting, resolve: wait } = Promise.withResolvers<void>();
+    let sent = 0;
+    await using proxy = startProxy(table.source.endpoint, ({ operation }) => {
+      if (operation !== "PutItem" || sent++ > 0) return undefined;
+      wait();
+      return new Promise<Response>(() => {});
+    });
+    const child = await startPut({ ...table.source, endpoint: proxy.endpoint });
+    await waiting;
+    child.kill(signal);
+    expect(await child.stderr.text()).toMatch(/^the value is stored \(created 2\S+Z\)\n$/);
+    expect(await child.exited).toBe(status);
+  });
+
   type Attempt = "silent" | "carried out and silent" | "passes" | "taken";
   test.concurrent.each<[string, Attempt[], Attempt, RegExp, number]>([
     ["stored by the second attempt", ["silent"], "passes", /^the value is stored \(created 2\S+Z\)$/, 1],
