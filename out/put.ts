@@ -1,7 +1,8 @@
 import type { Connection } from "../shared/connection.ts";
 import { HEAD_CREATED } from "../shared/created.ts";
 import { ITEM_BYTES, itemBytes, tooLarge } from "../shared/dynamodb.ts";
-import { StatusError, verbatim } from "../shared/errors.ts";
+import { verbatim } from "../shared/commands.ts";
+import { StatusError } from "../shared/errors.ts";
 import { versionsFor } from "../shared/history.ts";
 import { deleteOldest, type Newest, putNewest } from "../shared/order.ts";
 import type { OutRequest, Source, Version } from "../shared/schema.ts";

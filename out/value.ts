@@ -98,18 +98,18 @@ async function readText(param: string, sources: string, file: string): Promise<s
     const code = codeOf(error);
     throw code === undefined ? error : refusal(param, file, `cannot be read: ${code}`, error);
   }
-  const text = decode(param, file, bytes);
   if (isUnmarkedUtf16(bytes))
     throw refusal(param, file, "is UTF-16 without a byte-order mark; save it as UTF-8");
+  const text = decode(param, file, bytes);
   if (text.includes("\0"))
     throw refusal(param, file, "contains a NUL character, which Concourse cannot store");
   return text;
 }
 
-/** Whether every second byte is 0, as of Latin letters in UTF-16. */
+/** Whether every second byte is below 8, as of Latin, Greek, Cyrillic, Hebrew or Arabic letters in UTF-16. */
 function isUnmarkedUtf16(bytes: Buffer): boolean {
-  const isZeroAt = (parity: number) => bytes.every((byte, index) => index % 2 !== parity || byte === 0);
-  return bytes.length >= 4 && bytes.length % 2 === 0 && (isZeroAt(0) || isZeroAt(1)) && bytes.some(Boolean);
+  const isHighAt = (parity: number) => bytes.every((byte, index) => index % 2 !== parity || byte < 8);
+  return bytes.length >= 4 && isHighAt(0) !== isHighAt(1);
 }
 
 /** The text of a file's bytes: UTF-8, or in a single file UTF-16 where a byte-order mark says so. */

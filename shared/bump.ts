@@ -1,6 +1,6 @@
 import compare from "semver/functions/compare";
 import parse from "semver/functions/parse";
-import { verbatim } from "./errors.ts";
+import { verbatim } from "./commands.ts";
 
 /** How a version follows one. */
 export interface Bump {

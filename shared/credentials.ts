@@ -7,27 +7,15 @@ import {
 } from "@aws-sdk/credential-providers";
 import { loadSharedConfigFiles } from "@smithy/core/config";
 import { readFile } from "node:fs/promises";
-import { type Connection, type Credentials, endpointIn, givenCredentials } from "./connection.ts";
-import { againAfter, MOST_ATTEMPTS, pauseAfter } from "./again.ts";
-import { networkFailure, reasonOf, times } from "./errors.ts";
-
-type Provider = () => Promise<Credentials>;
+import { type Connection, type Credentials, givenCredentials } from "./connection.ts";
+import { reasonOf } from "./errors.ts";
+import { clientConfigOf, credentialsError, orStsFailure, type Provider, type Sts } from "./sts.ts";
 
 /** How long an answer of a container's or an instance's source of credentials may take, in ms. */
 const MOST_MS = 15_000;
 
 /** So often the SDK asks STS for a profile with a role; without one, what asks is this room. */
 const PROFILE_ATTEMPTS = 4;
-
-/** What ends too late for its failure to be told does not begin. */
-const LEAST_MS = 1000;
-
-/** How STS is asked. */
-interface Sts {
-  clientConfig: object;
-  /** Until when, on `performance.now()`'s clock. */
-  endsAt: number;
-}
 
 /** What makes credentials of a profile of the shared AWS files. */
 const PROFILE_FIELDS =
@@ -71,33 +59,6 @@ export function profileName(given?: string): string {
 export async function profileRegion(name: string): Promise<string | undefined> {
   const { configFile, credentialsFile } = await loadSharedConfigFiles();
   return credentialsFile[name]?.region ?? configFile[name]?.region;
-}
-
-/** The settings of a client of STS; one that is left out would be looked for in the shared AWS files. */
-function clientConfigOf({ region, useFips, useDualstack }: Connection, requestHandler: object): object {
-  const endpoint = stsEndpoint();
-  return {
-    region,
-    requestHandler,
-    logger: { debug() {}, info() {}, warn() {}, error() {} },
-    maxAttempts: 1,
-    retryMode: "standard",
-    useFipsEndpoint: useFips && !endpoint,
-    useDualstackEndpoint: useDualstack && !endpoint,
-    defaultsMode: "standard",
-    authSchemePreference: [],
-    userAgentAppId: "",
-    disableClockSkewCorrection: false,
-    ...(endpoint ? { endpoint } : { ignoreConfiguredEndpointUrls: true }),
-  };
-}
-
-function stsEndpoint(): string | undefined {
-  try {
-    return endpointIn("AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL");
-  } catch (cause) {
-    throw credentialsError(Object(cause).message, cause);
-  }
 }
 
 async function assumeRoles(connection: Connection, sts: Sts): Promise<Credentials> {
@@ -247,58 +208,6 @@ async function byToken(
   }
 }
 
-/**
- * Asks STS until it answers, as often as DynamoDB is asked. What it refuses is told after `sentence`; that it cannot be
- * reached, is silent or throttles is no matter of a policy.
- */
-async function orStsFailure(provider: Provider, sentence: string, endsAt: number): Promise<Credentials> {
-  let broken = 0;
-  for (let attempts = 1; ; attempts++) {
-    let cause: unknown;
-    try {
-      return await provider();
-    } catch (error) {
-      cause = error;
-    }
-    const again = againAfter(cause);
-    const isBroken = again === "four times" || (again === "never" && isStrange(cause));
-    if (isBroken) broken++;
-    const isOver = broken === MOST_ATTEMPTS || endsAt - performance.now() < LEAST_MS;
-    if (isOver || (again === "never" && !isBroken)) throw stsFailure(cause, sentence, attempts);
-    await pauseAfter(attempts, endsAt - LEAST_MS);
-  }
-}
-
-/** Whether an answer was none of STS's. */
-function isStrange(error: unknown): boolean {
-  const { $fault, name } = Object(error);
-  return networkFailure(error, "") === undefined && ($fault === undefined || name === "Unknown");
-}
-
-function stsFailure(cause: unknown, sentence: string, attempts: number): Error {
-  const endpoint = stsEndpoint();
-  const asked = endpoint === undefined ? "STS" : new URL(endpoint).host;
-  const { name, message, host = asked, $metadata: { httpStatusCode: status = 200 } = {} } = Object(cause);
-  const network = networkFailure(cause, host, attempts, endpoint);
-  const told = times(attempts);
-  if (network) {
-    return credentialsError(
-      `${network} while assuming a role at STS; check the network and the proxy settings`,
-      cause,
-    );
-  }
-  if (/^Throttl|^RequestLimitExceeded$/.test(name) || status >= 500) {
-    return credentialsError(`STS failed or throttled (${name}, HTTP ${status}, ${told}); try again`, cause);
-  }
-  if (isStrange(cause)) {
-    return credentialsError(
-      `${host} did not answer like STS (HTTP ${status}, ${told}); check the network and the proxy settings`,
-      cause,
-    );
-  }
-  return credentialsError(`${sentence} (STS: ${name}: ${message})`, cause);
-}
-
 /** What a source of credentials that is set fails with is told under its name. */
 async function orFailure(provider: Provider, source: string): Promise<Credentials> {
   try {
@@ -314,8 +223,4 @@ async function withinTime(credentials: Promise<Credentials>): Promise<Credential
     over.addEventListener("abort", () => reject(new Error(`no answer within ${MOST_MS / 1000} s`)));
   });
   return Promise.race([credentials, timeout]);
-}
-
-function credentialsError(message: string, cause?: unknown): Error {
-  return Object.assign(new Error(message, { cause }), { name: "CredentialsError" });
 }

@@ -8,7 +8,8 @@ import {
 } from "@aws-sdk/client-dynamodb";
 import type { Connection } from "./connection.ts";
 import { HEAD_CREATED, type Range, type Timed, timeOf } from "./created.ts";
-import { awsNameOf, StatusError, verbatim } from "./errors.ts";
+import { verbatim } from "./commands.ts";
+import { awsNameOf, StatusError } from "./errors.ts";
 import { isItem, isPage, isWritten } from "./answer.ts";
 import { answerTo, renewDeadline } from "./retry.ts";
 import type { Item, Request, Table } from "./transport.ts";

@@ -18,7 +18,7 @@ import {
   type Reading,
   withTime,
 } from "./dynamodb.ts";
-import { asciiJson, awsCommand, shellWord } from "./errors.ts";
+import { asciiJson, awsCommand, shellWord } from "./commands.ts";
 import { newestIsoItems, newestOldStyleItems, takeItems } from "./history.ts";
 import { pauseAfter } from "./again.ts";
 import { hasTime } from "./retry.ts";

@@ -104,6 +104,18 @@ test.each<[string, object, Record<string, string>, string]>([
     "127.0.0.1:1 refused the connection while assuming a role at STS; check the network and the proxy settings",
   ],
   [
+    "no proxy of a network that is excepted",
+    { ...unreachable, endpoint: "http://127.0.0.1:1" },
+    { http_proxy: "http://127.0.0.1:2", no_proxy: "LOCALHOST, 127.0.0.0/8" },
+    "127.0.0.1:1 refused the connection; check the endpoint, the network and the proxy settings",
+  ],
+  [
+    "the proxy where an exception only looks like the end of an address",
+    { ...unreachable, endpoint: "http://127.0.0.1:1" },
+    { http_proxy: "http://127.0.0.1:2", no_proxy: "0.0.1" },
+    "127.0.0.1:1: the proxy http://127.0.0.1:2 (http_proxy) refused the connection; check the endpoint, the network and the proxy settings",
+  ],
+  [
     "no proxy that NO_PROXY excepts beside an empty no_proxy",
     { ...regional, endpoint: "https://127.0.0.1:1" },
     { https_proxy: "http://127.0.0.1:2", no_proxy: "", NO_PROXY: "127.0.0.1" },

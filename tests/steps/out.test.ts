@@ -334,6 +334,18 @@ describeSteps("out refuses, before any request", ({ run }) => {
       "a/x",
       "is UTF-16 without a byte-order mark",
     ],
+    [
+      "UTF-16 without a mark, Latin and Cyrillic",
+      { "a/x": Buffer.from("ab привет\n", "utf16le") },
+      "a/x",
+      "is UTF-16 without a byte-order mark",
+    ],
+    [
+      "a byte too many",
+      { "a/x": Buffer.from("3100320033", "hex") },
+      "a/x",
+      "is UTF-16 without a byte-order mark",
+    ],
     ["half a pair in UTF-16", { "a/x": Buffer.from("feffd83d", "hex") }, "a/x", "is not valid UTF-16"],
     [
       "NUL",
