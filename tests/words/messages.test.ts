@@ -102,12 +102,16 @@ test("every message is the one that was last read and found good", async () => {
   await tell("several version.txt", "out", { source });
   await writeFile(`${folder}/artifacts/latin1`, new Uint8Array([0xe9]));
   await writeFile(`${folder}/artifacts/nul`, "a\0b");
+  await writeFile(`${folder}/artifacts/utf16`, Buffer.from("version", "utf16le"));
+  await writeFile(`${folder}/artifacts/utf16-half`, Buffer.from("fffe31", "hex"));
   await writeFile(`${folder}/artifacts/large`, "x".repeat(500_000));
   await symlink("/etc/passwd", `${folder}/artifacts/link`);
   for (const file of [
     "artifacts",
     "artifacts/latin1",
     "artifacts/nul",
+    "artifacts/utf16",
+    "artifacts/utf16-half",
     "artifacts/large",
     "artifacts/link",
     "../x",
