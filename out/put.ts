@@ -1,7 +1,7 @@
 import type { Connection } from "../shared/connection.ts";
 import { HEAD_CREATED } from "../shared/created.ts";
 import { ITEM_BYTES, itemBytes, tooLarge } from "../shared/dynamodb.ts";
-import { verbatim } from "../shared/commands.ts";
+import { shown, verbatim } from "../shared/commands.ts";
 import { StatusError } from "../shared/errors.ts";
 import { versionsFor } from "../shared/history.ts";
 import { deleteOldest, type Newest, putNewest } from "../shared/order.ts";
@@ -109,10 +109,6 @@ function notAsExpected(expected: string, newest: Newest | undefined, known: stri
     found = `the newest version is ${shown(newest.value)} (created ${verbatim(newest.created)})`;
   else if (known !== undefined) found = `the key is empty, and source.initial_value is ${shown(known)}`;
   return new StatusError(4, `params.expect: expected ${shown(expected)}, but ${found}; nothing is stored`);
-}
-
-function shown(value: string): string {
-  return verbatim(JSON.stringify(value));
 }
 
 function requireItemFits(connection: Connection, value: string, putBuild: string | undefined): void {

@@ -106,9 +106,17 @@ async function readText(param: string, sources: string, file: string): Promise<s
   return text;
 }
 
-/** Whether every second byte is below 8, as of Latin, Greek, Cyrillic, Hebrew or Arabic letters in UTF-16. */
+/**
+ * Whether every second byte is one as of letters in UTF-16: with Latin ones among them, 0 and others below 8; else the
+ * same one of Greek, Cyrillic, Hebrew or Arabic, since text in UTF-8 may have control characters.
+ */
 function isUnmarkedUtf16(bytes: Buffer): boolean {
-  const isHighAt = (parity: number) => bytes.every((byte, index) => index % 2 !== parity || byte < 8);
+  const hasNul = bytes.includes(0);
+  const isHighAt = (parity: number) =>
+    bytes.every(
+      (byte, index) =>
+        index % 2 !== parity || (byte < 8 && (hasNul || (byte >= 3 && byte === bytes[parity]))),
+    );
   return bytes.length >= 4 && isHighAt(0) !== isHighAt(1);
 }
 

@@ -1,6 +1,6 @@
 import compare from "semver/functions/compare";
 import parse from "semver/functions/parse";
-import { verbatim } from "./commands.ts";
+import { shown } from "./commands.ts";
 
 /** How a version follows one. */
 export interface Bump {
@@ -73,8 +73,4 @@ function nextVersion(version: string, { bump, pre }: Bump, keepsFinal: boolean):
     );
   }
   return `${prefix}${next}`;
-}
-
-function shown(value: string): string {
-  return verbatim(JSON.stringify(value));
 }

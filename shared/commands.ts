@@ -8,6 +8,11 @@ export function verbatim(part: string): string {
   return `\u{e000}${part}\u{e001}`;
 }
 
+/** A value that a message is about, in quotes. */
+export function shown(value: string): string {
+  return verbatim(JSON.stringify(value));
+}
+
 /** Structures as the AWS CLI takes them: in its shorthand, or as JSON where a value has what means something there. */
 export function structures(all: Record<string, string>[]): string {
   const isPlain = all.every((one) => Object.values(one).every((value) => /^[\w .-]+$/.test(value)));

@@ -9,13 +9,10 @@ import { loadSharedConfigFiles } from "@smithy/core/config";
 import { readFile } from "node:fs/promises";
 import { type Connection, type Credentials, givenCredentials } from "./connection.ts";
 import { reasonOf } from "./errors.ts";
-import { clientConfigOf, credentialsError, orStsFailure, type Provider, type Sts } from "./sts.ts";
+import { askUntil, clientConfigOf, credentialsError, orStsFailure, type Provider, type Sts } from "./sts.ts";
 
 /** How long an answer of a container's or an instance's source of credentials may take, in ms. */
 const MOST_MS = 15_000;
-
-/** So often the SDK asks STS for a profile with a role; without one, what asks is this room. */
-const PROFILE_ATTEMPTS = 4;
 
 /** What makes credentials of a profile of the shared AWS files. */
 const PROFILE_FIELDS =
@@ -160,8 +157,9 @@ async function byProfile(source: string, profile: string, sts: Sts): Promise<Cre
     throw credentialsError(`${title} was not found in the shared AWS files`);
   }
   if (!(await hasCredentials(profile))) throw credentialsError(`${title} has no credentials`);
-  const clientConfig = { ...sts.clientConfig, maxAttempts: PROFILE_ATTEMPTS };
-  return orFailure(fromIni({ profile, clientConfig }), title);
+  const { clientConfig, endsAt } = sts;
+  const provider = () => withinTime(fromIni({ profile, clientConfig })());
+  return askUntil(provider, endsAt, (cause) => noCredentials(title, cause));
 }
 
 async function byTokenFile(
@@ -213,8 +211,12 @@ async function orFailure(provider: Provider, source: string): Promise<Credential
   try {
     return await withinTime(provider());
   } catch (cause) {
-    throw credentialsError(`${source} returned no credentials: ${reasonOf(cause)}`, cause);
+    throw noCredentials(source, cause);
   }
+}
+
+function noCredentials(source: string, cause: unknown): Error {
+  return credentialsError(`${source} returned no credentials: ${reasonOf(cause)}`, cause);
 }
 
 async function withinTime(credentials: Promise<Credentials>): Promise<Credentials> {

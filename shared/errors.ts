@@ -185,7 +185,9 @@ export function networkFailure(
  * parser's what it was given.
  */
 export function reasonOf(cause: unknown): string {
-  const { name, message, code, path, host = "its endpoint" } = Object(cause);
+  const { name, message, code, path, host = "its endpoint", $metadata, $fault } = Object(cause);
+  const status = $metadata?.httpStatusCode;
+  if (status !== undefined && $fault === undefined) return `${host} did not answer like AWS (HTTP ${status})`;
   if (String(message).startsWith("Command failed"))
     return "its credential_process failed; run it in a shell to see why";
   if (name === "SyntaxError" || /JSON Parse error/.test(message)) return "its answer is not valid JSON";

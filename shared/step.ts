@@ -60,9 +60,10 @@ export async function runStep<Schema extends RequestSchema, Answer>(
     process.exit(128 + number);
   };
   // The first process of a container ignores the signals that it does not handle.
-  for (const [signal, number] of Object.entries({ SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 })) {
+  for (const [signal, number] of Object.entries({ SIGINT: 2, SIGTERM: 15 })) {
     process.on(signal, () => void end(number));
   }
+  if (step.undelivered) void endAtHangup(end);
   const warn = (message: string) => stderr.tell(`warning: ${message}`);
   const debug = (message: string) => stderr.tell(`debug: ${message}`, { always: true });
   try {
@@ -93,6 +94,18 @@ export async function runStep<Schema extends RequestSchema, Answer>(
     }
     // Another request may still be under way, and nobody waits for its answer.
     process.exit(error instanceof StatusError ? error.exitStatus : 1);
+  }
+}
+
+/** Has a terminal that goes end a put as other signals do, but where whoever started it had it ignore that, as nohup does. */
+async function endAtHangup(end: (number: number) => Promise<void>): Promise<void> {
+  const status = await Bun.file("/proc/self/status")
+    .text()
+    .catch(() => "");
+  const [, mask = "0"] = /^SigIgn:\s+([\da-f]+)$/m.exec(status) ?? [];
+  for (const [signal, number] of Object.entries({ SIGHUP: 1, SIGQUIT: 3 })) {
+    const isIgnored = (BigInt(`0x${mask}`) >> BigInt(number - 1)) & 1n;
+    if (!isIgnored) process.on(signal, () => void end(number));
   }
 }
 

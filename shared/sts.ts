@@ -46,29 +46,41 @@ function stsEndpoint(): string | undefined {
 }
 
 /**
- * Asks STS until it answers, as often as DynamoDB is asked. What it refuses is told after `sentence`; that it cannot be
- * reached, is silent or throttles is no matter of a policy.
+ * Asks for credentials until they come, as often as DynamoDB is asked. Throws what `told` makes of the last failure and
+ * of the number of attempts.
  */
+export async function askUntil(
+  provider: Provider,
+  endsAt: number,
+  told: (cause: unknown, attempts: number) => Error,
+  isBrokenBy: (cause: unknown) => boolean = () => false,
+): Promise<Credentials> {
+  let broken = 0;
+  let cause: unknown;
+  for (let attempts = 1; ; attempts++) {
+    const isLate = () => endsAt - performance.now() < LEAST_MS;
+    try {
+      return await provider();
+    } catch (error) {
+      // What ended an attempt early says less than what became of those before it.
+      const isCut = attempts > 1 && Object(error).name === "TimeoutError" && isLate();
+      if (!isCut) cause = error;
+    }
+    const again = againAfter(cause);
+    const isBroken = again === "four times" || (again === "never" && isBrokenBy(cause));
+    if (isBroken) broken++;
+    if (broken === MOST_ATTEMPTS || isLate() || (again === "never" && !isBroken)) throw told(cause, attempts);
+    await pauseAfter(attempts, endsAt - LEAST_MS);
+  }
+}
+
+/** What STS refuses is told after `sentence`; that it cannot be reached, is silent or throttles is no matter of a policy. */
 export async function orStsFailure(
   provider: Provider,
   sentence: string,
   endsAt: number,
 ): Promise<Credentials> {
-  let broken = 0;
-  for (let attempts = 1; ; attempts++) {
-    let cause: unknown;
-    try {
-      return await provider();
-    } catch (error) {
-      cause = error;
-    }
-    const again = againAfter(cause);
-    const isBroken = again === "four times" || (again === "never" && isStrange(cause));
-    if (isBroken) broken++;
-    const isOver = broken === MOST_ATTEMPTS || endsAt - performance.now() < LEAST_MS;
-    if (isOver || (again === "never" && !isBroken)) throw stsFailure(cause, sentence, attempts);
-    await pauseAfter(attempts, endsAt - LEAST_MS);
-  }
+  return askUntil(provider, endsAt, (cause, attempts) => stsFailure(cause, sentence, attempts), isStrange);
 }
 
 /** Whether an answer was none of STS's. */

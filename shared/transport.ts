@@ -58,6 +58,8 @@ interface HttpRequest {
   body?: string | Uint8Array<ArrayBuffer>;
 }
 
+const TELLING_MS = 500;
+
 /** Beyond this the worker's clock is taken for wrong. */
 const CLOCK_ERROR_MS = 60_000;
 
@@ -165,7 +167,9 @@ async function handle(table: Table, request: HttpRequest, attempt: Partial<Attem
   const host = `${hostname}${port ? `:${port}` : ""}`;
   attempt.host = host;
   const what = `${request.headers["x-amz-target"] ?? method} at ${host}:`;
-  const left = Math.min((attempt.endsAt ?? Infinity) - start, ATTEMPT_MS);
+  // STS's clients give no options; what it did must be told before the request that waits for it is cut.
+  const endsAt = attempt.endsAt ?? (table.endsAt ?? Infinity) - TELLING_MS;
+  const left = Math.min(endsAt - start, ATTEMPT_MS);
   attempt.isUnanswered = true;
   try {
     const response = await fetch(`${protocol}//${host}${path}`, {

@@ -30,6 +30,9 @@ aws_secret_access_key = secret-of-dev
 `;
 const CONFIG = `[default]
 region = eu-south-1
+[profile assuming]
+role_arn = ${role}
+source_profile = dev
 [profile dev]
 region = eu-north-1
 [profile started]
@@ -263,14 +266,38 @@ test.each<[string, () => Response]>([
         ? answer()
         : fetch(sts.endpoint, { method: "POST", headers: request.headers, body: await request.text() }),
   });
-  const source = { ...table.source, access_key: undefined, secret_key: undefined, role_arn: role };
+  const keyless = { ...table.source, access_key: undefined, secret_key: undefined };
   const params = { value: "1", web_identity_token: "header.payload.signature" };
   const env = { AWS_ENDPOINT_URL_STS: before.url.origin };
-  expect(await run("out", { source, params }, { words: ["/tmp"], env })).toMatchObject({
-    status: 0,
-    stderr: [],
-  });
+  const byToken = { source: { ...keyless, role_arn: role }, params };
+  expect(await run("out", byToken, { words: ["/tmp"], env })).toMatchObject({ status: 0, stderr: [] });
   expect(asked).toBe(3);
+});
+
+test("STS is asked again for a profile with a role, and what it is not is told in words", async () => {
+  await using table = await createTable(engine);
+  using sts = startSts({ AKIAdev: "secret-of-dev" });
+  let asked = 0;
+  let busy = 5;
+  using before = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: async (request) =>
+      asked++ < busy
+        ? new Response("busy", { status: busy === 5 ? 503 : 418 })
+        : fetch(sts.endpoint, { method: "POST", headers: request.headers, body: await request.text() }),
+  });
+  const source = { ...table.source, access_key: undefined, secret_key: undefined, profile: "assuming" };
+  const env = { ...FILES, AWS_ENDPOINT_URL_STS: before.url.origin };
+  expect(await run("check", { source }, { env })).toMatchObject({ status: 0, stderr: [] });
+  expect(asked).toBe(6);
+  busy = Infinity;
+  const { stderr } = await run("check", { source }, { env });
+  expect(stderr).toEqual([
+    expect.stringMatching(
+      /^source\.profile: the profile "assuming" returned no credentials: .* did not answer like AWS \(HTTP 418\)$/,
+    ),
+  ]);
 });
 
 test("a token that has expired is told as that", async () => {

@@ -295,3 +295,25 @@ test.concurrent("STS that always throttles ends a step within a minute, and it s
     expect.stringMatching(/^STS failed or throttled \(Throttling, HTTP 400, \d\d attempts\); try again$/),
   ]);
 });
+
+test.concurrent("STS that falls silent near the end of a put's time is named, not DynamoDB", async () => {
+  const answersUntil = performance.now() + 9000;
+  using sts = Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    idleTimeout: 0,
+    fetch: () =>
+      performance.now() < answersUntil
+        ? new Response("busy", { status: 503 })
+        : new Promise<Response>(() => {}),
+  });
+  const source = { ...unreachable, role_arn: "arn:aws:iam::123456789012:role/concourse" };
+  const { stderr } = await dist.run(
+    "out",
+    { source, params: { value: "1" } },
+    { words: ["/tmp"], env: { AWS_ENDPOINT_URL_STS: sts.url.origin } },
+  );
+  expect(stderr).toEqual([
+    expect.stringMatching(/^127\.0\.0\.1:\d+ gave no answer within 10 s .* while assuming a role at STS; /),
+  ]);
+});

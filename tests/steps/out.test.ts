@@ -230,6 +230,7 @@ describeSubjects("out", ({ createTable, run, answerOf }) => {
     ["in one of several inputs", { "a/x.txt": "2", "b/version.txt": "1", "c/deep/version.txt": "3" }, "1"],
     ["UTF-16, little-endian", { "a/version.txt": Buffer.from("\ufeffé🔑\r\n", "utf16le") }, "é🔑"],
     ["UTF-16, big-endian", { "a/version.txt": Buffer.from("\ufeffé🔑\n", "utf16le").swap16() }, "é🔑"],
+    ["control characters", { "a/version.txt": "\u0001a\u0002b" }, "\u0001a\u0002b"],
     ["in the sources directory itself", { "version.txt": "1", "a/x.txt": "2" }, "1"],
     ["beside a folder of that name", { "a/version.txt/x": "2", "b/version.txt": "1" }, "1"],
     ["in an input of that name", { "version.txt/version.txt": "1" }, "1"],
@@ -337,6 +338,12 @@ describeSteps("out refuses, before any request", ({ run }) => {
     [
       "UTF-16 without a mark, Latin and Cyrillic",
       { "a/x": Buffer.from("ab привет\n", "utf16le") },
+      "a/x",
+      "is UTF-16 without a byte-order mark",
+    ],
+    [
+      "UTF-16 without a mark, Cyrillic alone",
+      { "a/x": Buffer.from("привет", "utf16le") },
       "a/x",
       "is UTF-16 without a byte-order mark",
     ],

@@ -249,6 +249,33 @@ describe("a put that a signal ends while its item may be on the way", () => {
     expect(await child.exited).toBe(status);
   });
 
+  test("goes on at a SIGHUP that whoever started it ignores, as nohup does", async () => {
+    await using table = await createTable(engine);
+    const { promise: waiting, resolve: wait } = Promise.withResolvers<void>();
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    await using proxy = startProxy(table.source.endpoint, async ({ operation }) => {
+      if (operation !== "PutItem") return undefined;
+      wait();
+      await released;
+      return undefined;
+    });
+    const request = { source: { ...table.source, endpoint: proxy.endpoint }, params: { value: "1" } };
+    const { cmd, ...options } = await command("out", { words: ["/tmp"] });
+    const child = Bun.spawn(["sh", "-c", `trap '' HUP QUIT; exec "$0" "$@"`, ...cmd], {
+      ...options,
+      stdin: Buffer.from(JSON.stringify(request)),
+      stderr: "pipe",
+    });
+    await waiting;
+    child.kill("SIGHUP");
+    child.kill("SIGQUIT");
+    release();
+    expect({ status: await child.exited, stderr: await child.stderr.text() }).toEqual({
+      status: 0,
+      stderr: "",
+    });
+  });
+
   type Attempt = "silent" | "carried out and silent" | "passes" | "taken";
   test.concurrent.each<[string, Attempt[], Attempt, RegExp, number]>([
     ["stored by the second attempt", ["silent"], "passes", /^the value is stored \(created 2\S+Z\)$/, 1],
